@@ -1,0 +1,65 @@
+"""How long an image's embedding must be: predicting `d`, and cutting there, softly in training and hard in use."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from retrieval.errors import UsageError
+
+
+class DimensionPredictor(nn.Module):
+    """A small net from the pooled vector (B, C) to `d` (B,), a real number within [`min_dim`, `max_dim`].
+
+    `d` moves geometrically between the ends, as the widths of the buckets do; a fresh net says `initial_dim`.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        *,
+        min_dim: int = 32,
+        max_dim: int = 512,
+        initial_dim: float = 128.0,
+        num_hidden: int = 64,
+    ):
+        super().__init__()
+        if not 1 <= min_dim <= initial_dim <= max_dim or min_dim == max_dim:
+            raise UsageError(
+                f"expected 1 ≤ min_dim ≤ initial_dim ≤ max_dim, min_dim < max_dim; got {min_dim}, {initial_dim}, {max_dim}"
+            )
+        self.min_dim, self.max_dim = min_dim, max_dim
+        self.net = nn.Sequential(
+            nn.LayerNorm(num_channels), nn.Linear(num_channels, num_hidden), nn.GELU(), nn.Linear(num_hidden, 1)
+        )
+        share = math.log(initial_dim / min_dim) / math.log(max_dim / min_dim)
+        share = min(max(share, 0.01), 0.99)
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.constant_(self.net[-1].bias, math.log(share / (1 - share)))
+
+    def forward(self, pooled_BC: torch.Tensor) -> torch.Tensor:
+        share_B = self.net(pooled_BC.float()).squeeze(-1).sigmoid()
+        return self.min_dim * (self.max_dim / self.min_dim) ** share_B
+
+
+def soft_mask(dims_B: torch.Tensor, num_dims: int, temperature: float) -> torch.Tensor:
+    """(B, `num_dims`) in 0..1: m_k = sigmoid((d − k + ½) / τ) for k = 1.., so that `d` gets a gradient."""
+    k = torch.arange(1, num_dims + 1, device=dims_B.device, dtype=dims_B.dtype)
+    return torch.sigmoid((dims_B[:, None] - k + 0.5) / temperature)
+
+
+def soft_cut(full_BD: torch.Tensor, dims_B: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Embeddings faded out beyond `d` and L2-normalised, (B, D); differentiable in both arguments."""
+    return F.normalize(full_BD * soft_mask(dims_B, full_BD.shape[1], temperature), dim=-1)
+
+
+def hard_cut(full_BD: torch.Tensor, dims_B: torch.Tensor) -> torch.Tensor:
+    """Embeddings that are zero beyond the whole number `d` and L2-normalised at that width, (B, D)."""
+    k = torch.arange(full_BD.shape[1], device=full_BD.device)
+    return F.normalize(full_BD * (k < dims_B[:, None]), dim=-1)
+
+
+def whole_dims(dims_B: torch.Tensor, *, min_dim: int, max_dim: int) -> torch.Tensor:
+    """Predicted lengths rounded to whole numbers, int64, within [`min_dim`, `max_dim`]."""
+    return dims_B.round().long().clamp(min_dim, max_dim)

@@ -1,0 +1,153 @@
+"""From a file's bytes to upright RGB pixels: the one way in which every picture, corpus or query, is read.
+
+Imports no torch, so that worker processes stay small.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from retrieval.errors import ImageError
+
+MAX_PIXELS = 178_956_970
+"""Pictures of more pixels are refused before they are decoded (Pillow's own limit against decompression bombs)."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Endings, lower case, of the files that a folder is searched for."""
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A picture that was read: `pixels` (S, S, 3) or (H, W, 3) uint8 RGB; `width`, `height` of the upright original."""
+
+    pixels: np.ndarray
+    width: int
+    height: int
+
+
+def decode(data: bytes, image_size: int | None) -> Decoded:
+    """Read a picture upright, on white where it is transparent, squashed to `image_size` squared (None: as it is).
+
+    The whole picture is kept and its aspect is not: what lies at the border counts too. Raises `ImageError`.
+    """
+    if not data:
+        raise ImageError("expected a picture, got an empty file")
+    pixels, (width, height) = _read_jpeg(data, image_size) or _read_with_pillow(data, image_size)
+    if image_size is not None:
+        pixels = squash(pixels, image_size)
+    return Decoded(pixels=np.ascontiguousarray(pixels), width=width, height=height)
+
+
+def squash(pixels: np.ndarray, image_size: int) -> np.ndarray:
+    """Resize (H, W, 3) uint8 pixels to (image_size, image_size, 3): areas averaged on the way down, cubic on the way up."""
+    height, width = pixels.shape[:2]
+    if (height, width) == (image_size, image_size):
+        return pixels
+    shrinks = height >= image_size and width >= image_size
+    return cv2.resize(pixels, (image_size, image_size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _read_jpeg(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """The fast path: None where Pillow has to look (another format, CMYK, a damaged file)."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        if colorspace in ("CMYK", "YCCK") or height * width > MAX_PIXELS:
+            return None
+        # Twice the target is far enough for INTER_AREA to finish the job without aliasing.
+        least = 0 if image_size is None else 2 * image_size
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least, min_factor=1 if least else 2)
+    except ValueError:
+        return None
+    orientation = _jpeg_orientation(data)
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    return _upright(pixels, orientation), (width, height)
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    if b"Exif\x00\x00" not in data[:65_536]:
+        return 1
+    with Image.open(io.BytesIO(data)) as image:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (Exif 2.32, tag 274: 2-8 are mirrored and rotated ways to hold a camera)."""
+    match orientation:
+        case 2:
+            return pixels[:, ::-1]
+        case 3:
+            return pixels[::-1, ::-1]
+        case 4:
+            return pixels[::-1]
+        case 5:
+            return pixels.transpose(1, 0, 2)
+        case 6:
+            return np.rot90(pixels, -1)
+        case 7:
+            return pixels[::-1, ::-1].transpose(1, 0, 2)
+        case 8:
+            return np.rot90(pixels)
+    return pixels
+
+
+def _read_with_pillow(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about what it can live with (odd EXIF, a palette's transparency); bombs it must not forgive.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                if image_size is not None:
+                    image.draft("RGB", (2 * image_size, 2 * image_size))
+                full_size = image.size if image.format != "JPEG" else _jpeg_size(data, image.size)
+                upright = ImageOps.exif_transpose(image)
+                if upright.size != image.size:
+                    full_size = full_size[::-1]
+                return np.asarray(_flatten(upright)), full_size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(
+            f"expected at most {MAX_PIXELS:,} pixels, got a picture of more (a decompression bomb?)"
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            "expected a picture (JPEG, PNG, WebP, GIF, TIFF, BMP), got none that can be recognised"
+        ) from None
+    except MemoryError:
+        raise ImageError("expected a picture that fits in memory, got a larger one") from None
+    except Exception as error:  # Pillow's decoders raise whatever a hostile file makes them raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"expected a whole picture, got one that does not decode: {reason}") from None
+
+
+def _jpeg_size(data: bytes, decoded_size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) before `Image.draft` scaled the picture down."""
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return decoded_size
+    return width, height
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """To 8-bit RGB: 16-bit greys scaled rather than clipped, transparency laid on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.asarray(image).astype(np.float64)
+        top = 65_535.0 if levels.max(initial=0) > 255 else 255.0
+        return Image.fromarray((levels.clip(0, top) * (255.0 / top)).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")

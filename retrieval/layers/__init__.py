@@ -1,0 +1,1 @@
+"""The building blocks of CoAtNet, one idea a file."""

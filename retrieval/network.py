@@ -1,0 +1,88 @@
+"""The network of the embedder: backbone, attention pooling, nested projection, dimension predictor."""
+
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from retrieval import pooling
+from retrieval.coatnet import CONFIGS, CoAtNet, CoAtNetConfig
+from retrieval.dimension import DimensionPredictor
+from retrieval.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedderConfig:
+    """The shape of an embedder, as stored in config.json.
+
+    `image_size`: side in pixels of the squares it reads. `widths`: the lengths that buckets have; the last is the
+    length of an uncut embedding. `min_dim`, `max_dim`: the ends of the predicted dimension.
+    """
+
+    backbone: CoAtNetConfig = field(default_factory=lambda: CONFIGS["coatnet_mini"])
+    pooling: str = "sigmoid"
+    image_size: int = 96
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    min_dim: int = 32
+    max_dim: int = 512
+
+    def __post_init__(self):
+        if list(self.widths) != sorted(set(self.widths)) or not self.widths or self.widths[0] < 1:
+            raise UsageError(f"expected widths that grow, got {self.widths}")
+        if not 1 <= self.min_dim < self.max_dim <= self.widths[-1]:
+            raise UsageError(
+                f"expected 1 ≤ min_dim < max_dim ≤ {self.widths[-1]}, the last width; got {self.min_dim}, {self.max_dim}"
+            )
+        if self.image_size <= 0 or self.image_size % self.backbone.stride:
+            raise UsageError(f"expected an image_size that {self.backbone.stride} divides, got {self.image_size}")
+
+    @property
+    def num_dims(self) -> int:
+        """Length of an uncut embedding."""
+        return self.widths[-1]
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "EmbedderConfig":
+        plain = dict(values, backbone=CoAtNetConfig.from_dict(values["backbone"]), widths=tuple(values["widths"]))
+        return cls(**plain)
+
+
+class NetworkOutput(NamedTuple):
+    """`pooled` (B, C); `full` (B, D) unit length, uncut; `dims` (B,) real numbers; `attention` (B, h, w), sums to 1."""
+
+    pooled: torch.Tensor
+    full: torch.Tensor
+    dims: torch.Tensor
+    attention: torch.Tensor
+
+
+class EmbedderNetwork(nn.Module):
+    """Pixels (B, 3, H, W) in −1..1 to a `NetworkOutput`."""
+
+    def __init__(self, config: EmbedderConfig):
+        super().__init__()
+        self.config = config
+        self.backbone = CoAtNet(config.backbone)
+        channels = self.backbone.num_channels
+        self.pooling = pooling.create(config.pooling, channels)
+        self.projection = nn.Linear(channels, config.num_dims)
+        self.dimension = DimensionPredictor(channels, min_dim=config.min_dim, max_dim=config.max_dim)
+
+    def forward(self, pixels_B3HW: torch.Tensor) -> NetworkOutput:
+        pooled_BC, attention_BHW = self.pool(pixels_B3HW)
+        full_BD = F.normalize(self.projection(pooled_BC), dim=-1)
+        return NetworkOutput(pooled_BC, full_BD, self.dimension(pooled_BC), attention_BHW)
+
+    def pool(self, pixels_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pooled vector (B, C) float32 and the attention map (B, h, w), before projection."""
+        return self.pooling(self.backbone(pixels_B3HW))
+
+
+def scale_pixels(pixels_BHW3: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels (B, H, W, 3) to float32 (B, 3, H, W) in −1..1, channels last in memory."""
+    return pixels_BHW3.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

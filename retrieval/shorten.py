@@ -1,0 +1,91 @@
+"""Teaching the dimension predictor on frozen pooled vectors, through the soft cut and the asymmetric score."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tqdm import trange
+
+from retrieval.dimension import soft_cut
+from retrieval.errors import UsageError
+from retrieval.network import EmbedderNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortenConfig:
+    """Settings of the stage that teaches `d`.
+
+    `budget`: the mean of `d` to keep, from both sides. `temperature` scales scores into logits; `cut_temperature` is τ of
+    the soft cut, in numbers. `energy_weight` pulls `d` towards the length at which an image keeps the same share of its
+    energy as the others.
+    """
+
+    budget: float = 128.0
+    steps: int = 1500
+    batch_size: int = 1024
+    learning_rate: float = 2e-3
+    temperature: float = 0.07
+    cut_temperature: float = 8.0
+    budget_weight: float = 4.0
+    energy_weight: float = 1.0
+
+    def __post_init__(self):
+        if self.budget <= 0 or self.steps < 0:
+            raise UsageError(f"expected a positive budget and steps ≥ 0, got {self.budget}, {self.steps}")
+
+
+def energy_dims(full_ND: torch.Tensor, *, budget: float, min_dim: int, max_dim: int) -> torch.Tensor:
+    """(N,) float: the length at which each image keeps one common share of its energy, with mean `budget`.
+
+    `full_ND` has unit length, so the energy kept by a prefix is the sum of its squares; the share is found by bisection.
+    """
+    energy_ND = full_ND.square().cumsum(1)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        share = (low + high) / 2
+        dims_N = ((energy_ND < share).sum(1) + 1).clamp(min_dim, max_dim).float()
+        low, high = (share, high) if dims_N.mean() < budget else (low, share)
+    return dims_N
+
+
+def shorten(
+    network: EmbedderNetwork,
+    pooled_NC: torch.Tensor,
+    targets_N: torch.Tensor,
+    config: ShortenConfig,
+    *,
+    seed: int = 0,
+    show_progress_bar: bool = False,
+) -> None:
+    """Train `network.dimension` in place; everything else stays as it is.
+
+    Queries are uncut, documents are cut: each query must find documents of its class among all in the batch, so a
+    document that is cut too short and answers every query costs its place. Loss: cross entropy over the documents, as in
+    Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget and energy terms.
+    """
+    predictor = network.dimension
+    with torch.no_grad():
+        full_ND = F.normalize(network.projection(pooled_NC), dim=-1)
+    energy_N = energy_dims(full_ND, budget=config.budget, min_dim=predictor.min_dim, max_dim=predictor.max_dim).log()
+    optimizer = torch.optim.AdamW(predictor.parameters(), lr=config.learning_rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
+    generator = torch.Generator().manual_seed(seed)
+    predictor.train()
+    for _ in trange(config.steps, desc="shorten", leave=False, disable=not show_progress_bar):
+        chosen = torch.randint(len(pooled_NC), (config.batch_size,), generator=generator)
+        dims_B = predictor(pooled_NC[chosen])
+        documents_BD = soft_cut(full_ND[chosen], dims_B, config.cut_temperature)
+        scores_BB = full_ND[chosen] @ documents_BD.T / config.temperature
+        same_BB = targets_N[chosen][:, None] == targets_N[chosen][None, :]
+        itself = torch.eye(len(chosen), dtype=torch.bool)
+        log_share_BB = scores_BB.masked_fill(itself, -torch.inf).log_softmax(1).masked_fill(itself, 0.0)
+        positive_BB = (same_BB & ~itself).float()
+        rank_loss = -((log_share_BB * positive_BB).sum(1) / positive_BB.sum(1).clamp_min(1)).mean()
+        budget_loss = (dims_B.mean() / config.budget).log().square()
+        energy_loss = (dims_B.log() - energy_N[chosen]).square().mean()
+        loss = rank_loss + config.budget_weight * budget_loss + config.energy_weight * energy_loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    predictor.eval()

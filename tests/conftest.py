@@ -1,0 +1,22 @@
+"""What the tests share: the folder of real images, and the device they run on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and reference numbers beside the checkout; skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder of real images at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Where models and indices run in the tests: TEST_DEVICE, the CPU by default."""
+    return os.environ.get("TEST_DEVICE", "cpu")
