@@ -1,8 +1,8 @@
 """Training augmentation: the usual crops, flips and colours, and changes of complexity made on purpose.
 
-Pictures are (B, 3, H, W) float in 0..1. kornia does what is standard; what changes complexity, and so what the embedding's
-length should follow, is below: clutter, mosaics and pasted pieces make a picture richer; blur, flat colours and plain
-backgrounds make it plainer. The label stays: the main subject is always the largest thing in the picture.
+Pictures are (B, 3, H, W) float in 0..1. kornia does what is standard. What changes complexity, and so what the
+embedding's length should follow, is below: clutter, mosaics and pasted pieces make a picture richer; blur, flat colours
+and plain backgrounds make it plainer. The label stays: the main subject is always the largest thing in the picture.
 """
 
 from dataclasses import dataclass

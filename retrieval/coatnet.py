@@ -139,9 +139,7 @@ class ClassificationHead(nn.Module):
 
     def forward(self, features_BCHW: torch.Tensor) -> torch.Tensor:
         if self.fc is None:
-            raise UsageError(
-                "expected a CoAtNet with classes to classify by, got num_classes=0; create it with num_classes=N"
-            )
+            raise UsageError("expected a CoAtNet with classes, got num_classes=0; create it with num_classes=N")
         return self.fc(self.pre_logits(self.norm(features_BCHW.mean((2, 3)))))
 
 
@@ -249,10 +247,10 @@ CONFIGS: dict[str, CoAtNetConfig] = {
 
 
 def create(name: str, **overrides) -> CoAtNet:
-    """Build a CoAtNet by name, with fields of its `CoAtNetConfig` overridden: pixels (B, 3, H, W) → features (B, C, h, w).
+    """Build a CoAtNet by name: pixels (B, 3, H, W) → features (B, C, h, w).
 
-    `attention="post"` is short for that field of the transformer blocks. Raises `UsageError` for unknown names and
-    fields.
+    `overrides` are fields of `CoAtNetConfig`; `attention="post"` is short for that field of the transformer blocks.
+    Raises `UsageError` for unknown names and fields.
     """
     if name not in CONFIGS:
         raise UsageError(f"expected one of {', '.join(sorted(CONFIGS))}, got {name!r}")

@@ -27,7 +27,8 @@ class DimensionPredictor(nn.Module):
         super().__init__()
         if not 1 <= min_dim <= initial_dim <= max_dim or min_dim == max_dim:
             raise UsageError(
-                f"expected 1 ≤ min_dim ≤ initial_dim ≤ max_dim, min_dim < max_dim; got {min_dim}, {initial_dim}, {max_dim}"
+                f"expected 1 ≤ min_dim ≤ initial_dim ≤ max_dim and min_dim < max_dim, got {min_dim}, {initial_dim}, "
+                f"{max_dim}"
             )
         self.min_dim, self.max_dim = min_dim, max_dim
         self.net = nn.Sequential(

@@ -6,6 +6,7 @@ Imports no torch, so that worker processes stay small.
 import io
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ class Decoded:
 
 
 def decode(data: bytes, image_size: int | None) -> Decoded:
-    """Read a picture upright, on white where it is transparent, squashed to `image_size` squared (None: as it is).
+    """Read a picture upright, white where it is transparent, squashed to `image_size` squared (None: as it is).
 
     The whole picture is kept and its aspect is not: what lies at the border counts too. Raises `ImageError`.
     """
@@ -47,8 +48,25 @@ def decode(data: bytes, image_size: int | None) -> Decoded:
     return Decoded(pixels=np.ascontiguousarray(pixels), width=width, height=height)
 
 
+def read_pixels(picture: str | Path | bytes | Image.Image | np.ndarray, image_size: int | None) -> np.ndarray:
+    """The pixels of `decode` for a path, encoded bytes, a Pillow image or (H, W, 3) uint8 RGB; raises `ImageError`."""
+    if isinstance(picture, (str, Path)):
+        try:
+            picture = Path(picture).read_bytes()
+        except OSError as error:
+            raise ImageError(f"expected a readable picture, got {picture}: {error.strerror}") from None
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        return decode(bytes(picture), image_size).pixels
+    if isinstance(picture, Image.Image):
+        picture = np.asarray(_flatten(ImageOps.exif_transpose(picture)))
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        got = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise ImageError(f"expected a path, bytes, a Pillow image or (H, W, 3) uint8 RGB, got {got}")
+    return np.ascontiguousarray(picture if image_size is None else squash(picture, image_size))
+
+
 def squash(pixels: np.ndarray, image_size: int) -> np.ndarray:
-    """Resize (H, W, 3) uint8 pixels to (image_size, image_size, 3): areas averaged on the way down, cubic on the way up."""
+    """Resize (H, W, 3) uint8 to (`image_size`, `image_size`, 3): areas averaged on the way down, cubic up."""
     height, width = pixels.shape[:2]
     if (height, width) == (image_size, image_size):
         return pixels
@@ -66,7 +84,7 @@ def _read_jpeg(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[i
             return None
         # Twice the target is far enough for INTER_AREA to finish the job without aliasing.
         least = 0 if image_size is None else 2 * image_size
-        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least, min_factor=1 if least else 2)
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
     except ValueError:
         return None
     orientation = _jpeg_orientation(data)
@@ -117,13 +135,9 @@ def _read_with_pillow(data: bytes, image_size: int | None) -> tuple[np.ndarray, 
                     full_size = full_size[::-1]
                 return np.asarray(_flatten(upright)), full_size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(
-            f"expected at most {MAX_PIXELS:,} pixels, got a picture of more (a decompression bomb?)"
-        ) from None
+        raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, got more (a decompression bomb?)") from None
     except UnidentifiedImageError:
-        raise ImageError(
-            "expected a picture (JPEG, PNG, WebP, GIF, TIFF, BMP), got none that can be recognised"
-        ) from None
+        raise ImageError("expected a JPEG, PNG, WebP, GIF, TIFF or BMP picture, got something else") from None
     except MemoryError:
         raise ImageError("expected a picture that fits in memory, got a larger one") from None
     except Exception as error:  # Pillow's decoders raise whatever a hostile file makes them raise

@@ -1,4 +1,4 @@
-"""Training losses that know about nested prefixes; standard metric-learning losses come from pytorch-metric-learning."""
+"""Training losses that know about nested prefixes; standard ones come from pytorch-metric-learning."""
 
 from collections.abc import Sequence
 

@@ -33,7 +33,8 @@ class EmbedderConfig:
             raise UsageError(f"expected widths that grow, got {self.widths}")
         if not 1 <= self.min_dim < self.max_dim <= self.widths[-1]:
             raise UsageError(
-                f"expected 1 ≤ min_dim < max_dim ≤ {self.widths[-1]}, the last width; got {self.min_dim}, {self.max_dim}"
+                f"expected 1 ≤ min_dim < max_dim ≤ {self.widths[-1]}, the last width, "
+                f"got {self.min_dim}, {self.max_dim}"
             )
         if self.image_size <= 0 or self.image_size % self.backbone.stride:
             raise UsageError(f"expected an image_size that {self.backbone.stride} divides, got {self.image_size}")
@@ -75,12 +76,16 @@ class EmbedderNetwork(nn.Module):
 
     def forward(self, pixels_B3HW: torch.Tensor) -> NetworkOutput:
         pooled_BC, attention_BHW = self.pool(pixels_B3HW)
-        full_BD = F.normalize(self.projection(pooled_BC), dim=-1)
-        return NetworkOutput(pooled_BC, full_BD, self.dimension(pooled_BC), attention_BHW)
+        with torch.autocast(pixels_B3HW.device.type, enabled=False):
+            full_BD = F.normalize(self.projection(pooled_BC), dim=-1)
+            return NetworkOutput(pooled_BC, full_BD, self.dimension(pooled_BC), attention_BHW)
 
     def pool(self, pixels_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The pooled vector (B, C) float32 and the attention map (B, h, w), before projection."""
-        return self.pooling(self.backbone(pixels_B3HW))
+        features_BCHW = self.backbone(pixels_B3HW)
+        # What follows the backbone is small: in full precision it costs nothing, and scores keep their last digits.
+        with torch.autocast(pixels_B3HW.device.type, enabled=False):
+            return self.pooling(features_BCHW.float())
 
 
 def scale_pixels(pixels_BHW3: torch.Tensor) -> torch.Tensor:

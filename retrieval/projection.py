@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from retrieval.device import fast_autocast
 from retrieval.network import EmbedderNetwork, scale_pixels
 
 
@@ -20,14 +21,14 @@ def batches(pixels_NHW3: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
 def pooled_vectors(
     network: EmbedderNetwork, pixels_NHW3: np.ndarray, *, batch_size: int = 256, show_progress_bar: bool = False
 ) -> torch.Tensor:
-    """Pooled vectors (N, C) float32, on the CPU, of uint8 pixels (N, H, W, 3); bfloat16 inside."""
+    """Pooled vectors (N, C) float32, on the CPU, of uint8 pixels (N, H, W, 3)."""
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     pooled = []
     total = -(-len(pixels_NHW3) // batch_size)
     for batch in tqdm(batches(pixels_NHW3, batch_size), "encode", total, leave=False, disable=not show_progress_bar):
-        with torch.autocast(device.type, torch.bfloat16):
+        with fast_autocast(device):
             pooled.append(network.pool(batch.to(device))[0].float().cpu())
     network.train(was_training)
     return torch.cat(pooled)
@@ -37,9 +38,9 @@ def pooled_vectors(
 def fit_projection(projection: nn.Linear, pooled_NC: torch.Tensor, *, whitening: float = 0.5) -> None:
     """Set a linear map (C → D) to the principal axes of `pooled_NC`, the widest first, in place.
 
-    With μ the mean, v_k and σ_k² the eigenvectors and eigenvalues of the covariance in falling order, number k of the
-    embedding is v_kᵀ(x − μ) / σ_k^`whitening`: 0 is plain PCA, which changes no inner product, 1 whitens fully (Jégou and
-    Chum 2012, ECCV), ½ was best on classes never trained on. Axes beyond C are zero.
+    With μ the mean, v_k and σ_k² the eigenvectors and eigenvalues of the covariance in falling order, number k of
+    the embedding is v_kᵀ(x − μ) / σ_k^`whitening`: 0 is plain PCA, which changes no inner product, 1 whitens fully
+    (Jégou and Chum 2012, ECCV), ½ was best on classes never trained on. Axes beyond C are zero.
     """
     pooled = pooled_NC.double()
     mean_C = pooled.mean(0)

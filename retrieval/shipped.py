@@ -9,7 +9,7 @@ _PLACES = (_PACKAGE / "data", _PACKAGE.parent / "data")
 
 
 def shipped(name: str) -> Path:
-    """Path of a shipped file or folder, such as `"weights/default"`; raises `WeightsError` where the install lacks it."""
+    """Path of a shipped file or folder, such as `"weights/default"`; `WeightsError` where the install lacks it."""
     for place in _PLACES:
         if (place / name).exists():
             return place / name

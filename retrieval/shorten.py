@@ -15,9 +15,9 @@ from retrieval.network import EmbedderNetwork
 class ShortenConfig:
     """Settings of the stage that teaches `d`.
 
-    `budget`: the mean of `d` to keep, from both sides. `temperature` scales scores into logits; `cut_temperature` is τ of
-    the soft cut, in numbers. `energy_weight` pulls `d` towards the length at which an image keeps the same share of its
-    energy as the others.
+    `budget`: the mean of `d` to keep, from both sides. `temperature` scales scores into logits; `cut_temperature` is
+    τ of the soft cut, in numbers. `energy_weight` pulls `d` towards the length at which an image keeps the same share
+    of its energy as the others.
     """
 
     budget: float = 128.0
@@ -37,7 +37,7 @@ class ShortenConfig:
 def energy_dims(full_ND: torch.Tensor, *, budget: float, min_dim: int, max_dim: int) -> torch.Tensor:
     """(N,) float: the length at which each image keeps one common share of its energy, with mean `budget`.
 
-    `full_ND` has unit length, so the energy kept by a prefix is the sum of its squares; the share is found by bisection.
+    `full_ND` has unit length, so a prefix keeps the sum of its squares; the share is found by bisection.
     """
     energy_ND = full_ND.square().cumsum(1)
     low, high = 0.0, 1.0
@@ -60,8 +60,8 @@ def shorten(
     """Train `network.dimension` in place; everything else stays as it is.
 
     Queries are uncut, documents are cut: each query must find documents of its class among all in the batch, so a
-    document that is cut too short and answers every query costs its place. Loss: cross entropy over the documents, as in
-    Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget and energy terms.
+    document that is cut too short and answers every query costs its place. Loss: cross entropy over the documents, as
+    in Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget and energy terms.
     """
     predictor = network.dimension
     with torch.no_grad():

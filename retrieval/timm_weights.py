@@ -80,9 +80,9 @@ def load(
     """Build timm's model `name` with its weights: pixels (B, 3, H, W) → features (B, C, H/32, W/32), in eval mode.
 
     `state_dict_or_path`: timm's state dict, a local .safetensors file, or `"hf-hub:owner/model"`. `image_size`: the
-    input size that bias tables are resized for, bilinearly; the model's own when left out. The classifier's weights are
-    used where they are there and ignored nowhere silently: missing or misshapen entries raise `WeightsError`, an unknown
-    name `UsageError`.
+    input size that bias tables are resized for, bilinearly; the model's own when left out. The classifier is built
+    where its weights are there. Raises `WeightsError` for missing, unknown or misshapen entries, `UsageError` for a
+    name that is not in `CONFIGS`.
     """
     base = name.split(".")[0]
     if base not in CONFIGS:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from retrieval.augment import Augment, AugmentConfig
 from retrieval.coatnet import CONFIGS
 from retrieval.datasets import LabelledImages
+from retrieval.device import fast_autocast
 from retrieval.errors import TrainingError, UsageError
 from retrieval.losses import NestedSoftmax
 from retrieval.metrics import retrieval_metrics
@@ -84,7 +85,7 @@ class TrainConfig:
 
 
 class Learner(nn.Module):
-    """The network with what only the first stage needs: class vectors, and a map under which pictures are told apart."""
+    """The network with what only the first stage needs: class vectors, and a map that tells pictures apart."""
 
     def __init__(self, config: TrainConfig, num_classes: int):
         super().__init__()
@@ -115,8 +116,8 @@ def train(
 ) -> EmbedderNetwork:
     """Train an embedder, resuming from the checkpoint in `out` where there is one; returns the network, ready for use.
 
-    Both sets hold pixels of `config.image_size` squared. `out` receives checkpoint.pt, best.pt, log.jsonl and TensorBoard
-    events. Raises `TrainingError` when the loss is no longer a number, or the checkpoint is of another run.
+    Both sets hold pixels of `config.image_size` squared. `out` receives checkpoint.pt, best.pt, log.jsonl and
+    TensorBoard events. Raises `TrainingError` when the loss is no longer a number, or the checkpoint is of another run.
     """
     for name, images in (("training", training), ("validation", validation)):
         if images.pixels.shape[1] != config.image_size:
@@ -147,7 +148,7 @@ def represent(
     *,
     show_progress_bar: bool,
 ) -> None:
-    """The first stage, from its last checkpoint to its end; `learner` finishes with the weights that were best on `val`."""
+    """The first stage, from its last checkpoint to its end; `learner` ends with the weights that validated best."""
     optimizer = torch.optim.AdamW(parameter_groups(learner, config.weight_decay), lr=config.learning_rate)
     augment = Augment(config.train_size, config.augment)
     pictures_N3HW = torch.from_numpy(training.pixels).permute(0, 3, 1, 2)
@@ -170,7 +171,7 @@ def represent(
             for group in optimizer.param_groups:
                 group["lr"] = rate(step)
             learner.train()
-            with torch.autocast("cpu", torch.bfloat16):
+            with fast_autocast(views_B3HW.device):
                 loss = learner(views_B3HW.to(memory_format=torch.channels_last), targets_N[chosen], chosen)
             if not math.isfinite(loss.item()):
                 raise TrainingError(
@@ -211,7 +212,7 @@ def represent(
 
 
 def picture_numbers(num_pictures: int, step: int, config: TrainConfig) -> torch.Tensor:
-    """(B,) int64: the pictures of one step's views, `config.views` times each; every picture comes up before one returns."""
+    """(B,) int64: the pictures of a step, `config.views` times each; all come up before one returns."""
     num_fresh = config.batch_size // config.views
     steps_a_round = num_pictures // num_fresh
     round_, place = divmod(step, steps_a_round)

@@ -27,7 +27,7 @@ class RelativeBias(nn.Module):
         raise TypeError(f"{type(self).__name__} does not say what its offsets weigh")
 
     def forward(self, height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-        """(heads, N, N) in `dtype`, for a feature map of height × width = N locations; any size, not only the trained one."""
+        """(heads, N, N) in `dtype` for a feature map of height × width = N locations, of any size."""
         if torch.is_grad_enabled():
             return self._gather(height, width).to(dtype)
         weight = next(self.parameters())
@@ -59,7 +59,7 @@ class BiasTable(RelativeBias):
 
 
 def resize_table(table: torch.Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> torch.Tensor:
-    """A bias table (offsets, heads) made for one feature map, interpolated bilinearly for another; sizes (height, width)."""
+    """A bias table (offsets, heads) interpolated bilinearly for another feature map; sizes are (height, width)."""
     (old_height, old_width), (height, width) = from_size, to_size
     grid_1hHW = table.float().T.reshape(1, -1, 2 * old_height - 1, 2 * old_width - 1)
     resized = F.interpolate(grid_1hHW, (2 * height - 1, 2 * width - 1), mode="bilinear", align_corners=True)

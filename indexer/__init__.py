@@ -1,0 +1,19 @@
+"""Spyglass, the part that knows disks: a corpus, the index folder, FAISS, and the search over them."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from indexer.index import Hit, Index
+    from indexer.ingest import AddReport
+
+__all__ = ["AddReport", "Hit", "Index"]
+
+_HOMES = {"AddReport": "indexer.ingest", "Hit": "indexer.index", "Index": "indexer.index"}
+
+
+def __getattr__(name: str):
+    # Loaded on first use: importing the package must cost nothing.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'indexer' has no attribute {name!r}")

@@ -1,0 +1,153 @@
+"""The catalog: one row an image, as an Arrow table; and the conditions in SQL that pick rows of it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from retrieval.errors import UsageError
+
+_ROW = "__row"
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("uri", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("bytes", pa.int64()),
+        ("dim", pa.int32()),
+        ("bucket", pa.int32()),
+        ("label", pa.string()),
+    ]
+)
+"""The columns that every catalog begins with; those of the user come after."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """What the catalog holds of one image; `num_bytes` is the size of its file, `columns` are the user's own values."""
+
+    id: str
+    uri: str
+    sha256: str
+    width: int
+    height: int
+    num_bytes: int
+    dim: int
+    bucket: int
+    label: str | None
+    columns: dict[str, Any]
+
+
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """The rows as a table: `SCHEMA`, then the user's columns in the order in which they first occur."""
+    own = [
+        pa.array([getattr(row, "num_bytes" if field.name == "bytes" else field.name) for row in rows], field.type)
+        for field in SCHEMA
+    ]
+    names = dict.fromkeys(name for row in rows for name in row.columns)
+    users = [_array([row.columns.get(name) for row in rows]) for name in names]
+    return pa.table([*own, *users], names=[*SCHEMA.names, *map(user_column, names)])
+
+
+def user_column(name: str) -> str:
+    """The name under which a source's column is kept: its own, unless the catalog has a column of that name."""
+    # SQL does not tell upper from lower case.
+    taken = name.casefold() in {*SCHEMA.names, _ROW}
+    return f"source_{name}" if taken else name
+
+
+def join(tables: Iterable[pa.Table]) -> pa.Table:
+    """All rows below each other; a column that is text in one table and numbers in another becomes text in all."""
+    tables = [SCHEMA.empty_table(), *tables]
+    types: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for field in table.schema:
+            types.setdefault(field.name, set()).add(field.type)
+    clashing = {name for name, kinds in types.items() if not _agree(name, kinds)}
+    return pa.concat_tables([_as_text(table, clashing) for table in tables], promote_options="permissive")
+
+
+class Catalog:
+    """All rows of an index by number, the deleted ones among them (`live` says which count)."""
+
+    def __init__(self, table: pa.Table, live: np.ndarray):
+        self.table = table
+        self.live = live
+
+    def row(self, number: int) -> dict[str, Any]:
+        """The values of one row, by column name."""
+        return self.table.slice(number, 1).to_pylist()[0]
+
+    def live_rows(self) -> pa.Table:
+        """The rows that count, in order."""
+        return self.table.filter(pa.array(self.live))
+
+    def where(self, condition: str) -> np.ndarray:
+        """Numbers (N,) int64, rising, of the live rows for which an SQL condition over the columns holds.
+
+        One boolean expression and nothing else: no statement, no subquery, no file. Raises `UsageError`.
+        """
+        import duckdb
+
+        numbered = self.table.append_column(_ROW, pa.array(np.arange(len(self.table), dtype=np.int64)))
+        # The doors are shut and the key is thrown away before the user's text is seen.
+        with duckdb.connect(":memory:", config=_SANDBOX) as sandbox:
+            sandbox.register("catalog", numbered)
+            try:
+                _refuse_subqueries(sandbox, condition)
+                expression = duckdb.SQLExpression(condition)
+                catalog = sandbox.table("catalog")
+                kinds = [str(kind) for kind in catalog.select(expression).types]
+                if kinds != ["BOOLEAN"]:
+                    raise UsageError(f"expected a condition that is true or false, got {condition!r}; compare a column")
+                numbers = catalog.filter(expression).select(_ROW).fetchnumpy()[_ROW]
+            except duckdb.Error as error:
+                reason = str(error).splitlines()[0]
+                names = ", ".join(self.table.column_names)
+                raise UsageError(f"expected an SQL condition over {names}, got {condition!r}: {reason}") from None
+        numbers = np.sort(np.asarray(numbers, dtype=np.int64))
+        return numbers[self.live[numbers]]
+
+
+_SANDBOX = {
+    "enable_external_access": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "temp_directory": "",
+    "memory_limit": "1GB",
+    "lock_configuration": "true",
+}
+
+
+def _refuse_subqueries(sandbox: Any, condition: str) -> None:
+    tree = sandbox.execute("SELECT json_serialize_sql(?)", [f"SELECT {condition}"]).fetchall()[0][0]
+    # Quotes inside the user's text are escaped in JSON, so this can only be the parser's own word.
+    if '"class":"SUBQUERY"' in tree:
+        raise UsageError(f"expected a condition on the catalog's own columns, got a subquery: {condition!r}")
+
+
+def _array(values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        # Numbers here and text there: as text, nothing is lost.
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _agree(name: str, kinds: set[pa.DataType]) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([(name, kind)]) for kind in kinds], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
+
+
+def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
+    fields = [field.with_type(pa.string()) if field.name in names else field for field in table.schema]
+    return table.cast(pa.schema(fields))

@@ -1,0 +1,218 @@
+"""Reading and decoding pictures in worker processes, beside the model: neither waits for the other.
+
+The workers import no torch, so a worker is small and starts fast; one that dies takes no more with it than the picture
+that killed it.
+"""
+
+import hashlib
+import os
+import signal
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import cv2
+import loky
+import numpy as np
+
+from indexer.corpus import MAX_IMAGE_BYTES, Item
+from retrieval.errors import ImageError
+from retrieval.images import decode
+
+_CHUNK_IMAGES = 32
+_CHUNK_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A picture to decode; where the sha256 of its bytes is `known_sha256` there is nothing to do."""
+
+    item: Item
+    known_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a picture: `pixels` (S, S, 3) uint8 and the facts of its file, or `unchanged`, or a `problem`."""
+
+    sha256: str = ""
+    num_bytes: int = 0
+    width: int = 0
+    height: int = 0
+    unchanged: bool = False
+    problem: str | None = None
+    pixels: np.ndarray | None = None
+
+
+def decode_all(
+    tasks: Iterable[Task], image_size: int, *, num_workers: int, num_ahead: int = 0
+) -> Iterator[tuple[Item, Outcome]]:
+    """Decode pictures to `image_size` squared, in order, at least `num_ahead` of them beyond the one handed out.
+
+    With `num_workers` 0 it is done here, one after the other; otherwise in as many processes. Nothing that a picture
+    does is raised: what cannot be decoded, even what kills its worker, comes out with a `problem`. Items come out
+    without their `data`.
+    """
+    if num_workers == 0:
+        yield from ((replace(task.item, data=None), _decode_one(_request(task), image_size)) for task in tasks)
+        return
+    pool = _Pool(num_workers, image_size)
+    waiting: deque[_Chunk] = deque()
+    num_chunks_ahead = 2 * num_workers + -(-num_ahead // _CHUNK_IMAGES)
+    try:
+        for chunk in _chunks(tasks):
+            waiting.append(chunk)
+            pool.submit(chunk)
+            if len(waiting) > num_chunks_ahead:
+                yield from _finish(waiting, pool)
+        while waiting:
+            yield from _finish(waiting, pool)
+    finally:
+        pool.stop()
+
+
+class _Request(NamedTuple):
+    """What a worker needs to know of a task."""
+
+    data: bytes | None
+    path: str | None
+    known_sha256: str | None
+    problem: str | None
+
+
+@dataclass(kw_only=True, slots=True)
+class _Chunk:
+    """Pictures that travel to a worker and back together; `packed` comes back as (outcomes, pixels (n, S, S, 3))."""
+
+    items: list[Item]
+    requests: list[_Request]
+    packed: Future | None = None
+
+
+class _Pool:
+    """Worker processes, started anew after one of them has died."""
+
+    def __init__(self, num_workers: int, image_size: int):
+        self._num_workers = num_workers
+        self._image_size = image_size
+        self._executor: loky.ProcessPoolExecutor | None = None
+
+    def submit(self, chunk: _Chunk) -> None:
+        if self._executor is None:
+            self._executor = loky.ProcessPoolExecutor(
+                self._num_workers,
+                initializer=_prepare_worker,
+                initargs=(os.getpid(),),
+                env={"OMP_NUM_THREADS": "1"},
+            )
+        try:
+            chunk.packed = self._executor.submit(_decode_chunk, chunk.requests, self._image_size)
+        except BrokenProcessPool as error:  # a worker died since the last chunk; its own chunk will find out why
+            chunk.packed = Future()
+            chunk.packed.set_exception(error)
+
+    def stop(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+            self._executor = None
+
+
+def _finish(waiting: deque[_Chunk], pool: _Pool) -> Iterator[tuple[Item, Outcome]]:
+    """The outcomes of the first chunk; where a worker has died, find out on which picture and go on without it."""
+    chunk = waiting.popleft()
+    if isinstance(chunk.packed.exception(), BrokenProcessPool):
+        pool.stop()
+        yield from _one_by_one(chunk, pool)
+        for other in waiting:
+            pool.submit(other)
+        return
+    outcomes, pixels = chunk.packed.result()
+    rows = iter(pixels)
+    for item, outcome in zip(chunk.items, outcomes, strict=True):
+        decoded = outcome.problem is None and not outcome.unchanged
+        yield item, replace(outcome, pixels=next(rows)) if decoded else outcome
+
+
+def _one_by_one(chunk: _Chunk, pool: _Pool) -> Iterator[tuple[Item, Outcome]]:
+    for item, request in zip(chunk.items, chunk.requests, strict=True):
+        alone = _Chunk(items=[item], requests=[request])
+        pool.submit(alone)
+        if isinstance(alone.packed.exception(), BrokenProcessPool):
+            pool.stop()
+            yield item, Outcome(problem="expected a picture that decodes, got one that kills the decoder")
+        else:
+            yield from _finish(deque([alone]), pool)
+
+
+def _chunks(tasks: Iterable[Task]) -> Iterator[_Chunk]:
+    chunk, num_bytes = _Chunk(items=[], requests=[]), 0
+    for task in tasks:
+        chunk.items.append(replace(task.item, data=None))
+        chunk.requests.append(_request(task))
+        num_bytes += len(task.item.data or b"")
+        if len(chunk.items) == _CHUNK_IMAGES or num_bytes >= _CHUNK_BYTES:
+            yield chunk
+            chunk, num_bytes = _Chunk(items=[], requests=[]), 0
+    if chunk.items:
+        yield chunk
+
+
+def _request(task: Task) -> _Request:
+    item = task.item
+    return _Request(item.data, str(item.path) if item.path else None, task.known_sha256, item.problem)
+
+
+def _prepare_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then stops us
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose main process was killed would wait for work for ever."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _decode_chunk(requests: list[_Request], image_size: int) -> tuple[list[Outcome], np.ndarray]:
+    outcomes = [_decode_one(request, image_size) for request in requests]
+    pixels = [outcome.pixels for outcome in outcomes if outcome.pixels is not None]
+    packed = np.stack(pixels) if pixels else np.empty((0, image_size, image_size, 3), np.uint8)
+    return [replace(outcome, pixels=None) for outcome in outcomes], packed
+
+
+def _decode_one(request: _Request, image_size: int) -> Outcome:
+    if request.problem is not None:
+        return Outcome(problem=request.problem)
+    try:
+        data = request.data if request.data is not None else _read_file(request.path)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 == request.known_sha256:
+            return Outcome(sha256=sha256, num_bytes=len(data), unchanged=True)
+        decoded = decode(data, image_size)
+    except ImageError as error:
+        return Outcome(problem=str(error))
+    except OSError as error:
+        return Outcome(problem=f"expected a file that can be read, got: {error.strerror or error}")
+    except Exception as error:  # whatever a hostile file makes a decoder raise: it must not stop the others
+        return Outcome(problem=f"expected a picture that decodes, got {type(error).__name__}: {error}")
+    return Outcome(
+        sha256=sha256, num_bytes=len(data), width=decoded.width, height=decoded.height, pixels=decoded.pixels
+    )
+
+
+def _read_file(path: str) -> bytes:
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):
+        raise ImageError("expected a file, got a folder or a device")
+    if about.st_size > MAX_IMAGE_BYTES:
+        raise ImageError(f"expected at most {MAX_IMAGE_BYTES:,} bytes, got {about.st_size:,}")
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,285 @@
+"""Adding pictures to an index: decode, encode, and commit every few seconds, so that a sudden end loses little."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain, count
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import loky
+import numpy as np
+from tqdm import tqdm
+
+from indexer import corpus, durable, segments
+from indexer.buckets import width_of
+from indexer.catalog import Row
+from indexer.corpus import Item
+from indexer.decoding import Outcome, Task, decode_all
+from indexer.manifest import Manifest, publish, read
+from retrieval.errors import DamagedError, ImageError, UsageError
+
+FAILURES = "failures.jsonl"
+_MOST_PENDING = 32_768
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddConfig:
+    """How to add: see `Index.add`."""
+
+    label_from: str | None = None
+    exclude_dirs: tuple[str, ...] = ()
+    num_workers: int | None = None
+    batch_size: int = 64
+    on_error: str = "skip"
+    show_progress_bar: bool = False
+    commit_seconds: float = 20.0
+
+    def __post_init__(self):
+        if self.num_workers is not None and self.num_workers < 0:
+            raise UsageError(f"expected num_workers of 0 (decode in this process) or more, got {self.num_workers}")
+        if self.batch_size < 1:
+            raise UsageError(f"expected a batch_size of at least 1, got {self.batch_size}")
+        if self.on_error not in ("skip", "stop"):
+            raise UsageError(f"expected on_error 'skip' or 'stop', got {self.on_error!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddReport:
+    """What became of the pictures of the sources; `failures` holds `id`, `uri` and `reason` of each one skipped."""
+
+    added: int
+    unchanged: int
+    updated: int
+    skipped: int
+    seconds: float
+    images_per_second: float
+    failures: list[dict[str, str]]
+
+
+class Ingest:
+    """One run of adding to the index `folder`, whose lock the caller holds.
+
+    `embedder` has `image_size` and `encode_pixels`, as `retrieval.Embedder`.
+    """
+
+    def __init__(self, folder: Path, embedder, config: AddConfig):
+        self.folder = folder
+        self.embedder = embedder
+        self.config = config
+        self.manifest = read(folder)
+        self._known = _known(folder, self.manifest)
+        self._failures = _Failures(folder / FAILURES)
+        self._failed: list[dict[str, str]] = []
+        self._num = dict.fromkeys(("added", "unchanged", "updated"), 0)
+        self._batch: list[tuple[Item, Outcome]] = []
+        self._encoded: list[_Encoded] = []
+        self._committed_at = time.monotonic()
+
+    def run(self, sources: Sequence[str | Path]) -> AddReport:
+        """Add the pictures of all sources; whatever ends it early, what was encoded by then is committed."""
+        started, config = time.monotonic(), self.config
+        items = [
+            corpus.read(source, label_from=config.label_from, exclude_dirs=config.exclude_dirs) for source in sources
+        ]
+        decoded = decode_all(
+            self._tasks(chain.from_iterable(items)),
+            self.embedder.image_size,
+            num_workers=loky.cpu_count() if config.num_workers is None else config.num_workers,
+            num_ahead=2 * config.batch_size,
+        )
+        try:
+            with closing(decoded), self._progress_bar(sources) as progress_bar:
+                for item, outcome in decoded:
+                    self._take(item, outcome)
+                    progress_bar.update()
+            self._encode()
+        finally:
+            self._commit()
+        seconds = time.monotonic() - started
+        num_encoded = self._num["added"] + self._num["updated"]
+        return AddReport(
+            **self._num,
+            skipped=len(self._failed),
+            seconds=seconds,
+            images_per_second=num_encoded / seconds,
+            failures=self._failed,
+        )
+
+    def _tasks(self, items: Iterable[Item]) -> Iterator[Task]:
+        seen: dict[str, str] = {}
+        for item in items:
+            item_id = _free_id(item, self._known, seen)
+            if item_id is not None:
+                seen[item_id] = item.uri
+                known = self._known.get(item_id)
+                same_place = known is not None and known.uri == item.uri
+                yield Task(item=replace(item, id=item_id), known_sha256=known.sha256 if same_place else None)
+
+    def _take(self, item: Item, outcome: Outcome) -> None:
+        if outcome.problem is not None:
+            self._fail(item, outcome.problem)
+        elif outcome.unchanged:
+            self._num["unchanged"] += 1
+            self._failures.forget(item.id)
+        else:
+            self._batch.append((item, outcome))
+            if len(self._batch) == self.config.batch_size:
+                self._encode()
+        overdue = time.monotonic() - self._committed_at >= self.config.commit_seconds
+        if overdue or len(self._encoded) * self.config.batch_size >= _MOST_PENDING:
+            self._commit()
+
+    def _fail(self, item: Item, problem: str) -> None:
+        failure = {"id": item.id, "uri": item.uri, "reason": problem}
+        self._failed.append(failure)
+        self._failures.note(failure)
+        if self.config.on_error == "stop":
+            self._encode()
+            raise ImageError(f"{item.uri}: {problem}; to go on without such pictures, use on_error='skip'")
+
+    def _encode(self) -> None:
+        if not self._batch:
+            return
+        embeddings = self.embedder.encode_pixels(np.stack([outcome.pixels for _, outcome in self._batch]))
+        buckets = width_of(embeddings.dims, self.manifest.widths)
+        rows = [
+            _row(item, outcome, int(dim), int(bucket))
+            for (item, outcome), dim, bucket in zip(self._batch, embeddings.dims, buckets, strict=True)
+        ]
+        replaced = [self._known[row.id].place for row in rows if row.id in self._known]
+        # In one step: Ctrl-C may come between any two.
+        self._encoded.append(_Encoded(rows, embeddings.vectors, replaced))
+        self._batch = []
+        self._num["added"] += len(rows) - len(replaced)
+        self._num["updated"] += len(replaced)
+        for row in rows:
+            self._failures.forget(row.id)
+
+    def _commit(self) -> None:
+        # Ctrl-C may have hit between the publishing and the clearing below: then all is done but the clearing.
+        if self._encoded and read(self.folder).version == self.manifest.version:
+            following = _write(self.folder, self.manifest, self._encoded)
+            publish(self.folder, following)
+            self.manifest = following
+        self._encoded = []
+        self._failures.save()
+        self._committed_at = time.monotonic()
+
+    def _progress_bar(self, sources: Sequence[str | Path]) -> tqdm:
+        total = None
+        if self.config.show_progress_bar:
+            nums = [corpus.count(source, exclude_dirs=self.config.exclude_dirs) for source in sources]
+            total = None if None in nums else sum(nums)
+        return tqdm(total=total, unit=" images", disable=not self.config.show_progress_bar)
+
+
+class _Encoded(NamedTuple):
+    """A batch that waits to be committed: its rows, its vectors (N, 512), and the places of the rows it replaces."""
+
+    rows: list[Row]
+    vectors: np.ndarray
+    replaced: list[segments.Place]
+
+
+def _write(folder: Path, state: Manifest, encoded: Sequence[_Encoded]) -> Manifest:
+    """Write all batches as one segment; returns the manifest that is to say so."""
+    new_id = f"{state.version + 1:06d}-{uuid4().hex[:8]}"
+    rows = [row for batch in encoded for row in batch.rows]
+    vectors = np.concatenate([batch.vectors for batch in encoded])
+    replaced = [place for batch in encoded for place in batch.replaced]
+    segment = segments.write(folder, new_id, rows, vectors, state.dtype)
+    tombstones = [segments.write_tombstones(folder, new_id, replaced)] if replaced else []
+    return state.following(segments=(*state.segments, segment), tombstones=(*state.tombstones, *tombstones))
+
+
+class _Known(NamedTuple):
+    """What the index holds under an id."""
+
+    uri: str
+    sha256: str
+    place: segments.Place
+
+
+def _known(folder: Path, state: Manifest) -> dict[str, _Known]:
+    known = {}
+    for segment in segments.read(folder, state):
+        table = segment.table(["id", "uri", "sha256", "dim", "bucket"])
+        rows = zip(*table.to_pydict().values(), segment.live(table), strict=True)
+        for number, (item_id, uri, sha256, dim, bucket, live) in enumerate(rows):
+            if live:
+                place = segments.Place(segment=segment.record.id, row=number, dim=dim, bucket=bucket)
+                known[item_id] = _Known(uri, sha256, place)
+    return known
+
+
+def _free_id(item: Item, known: dict[str, _Known], seen: dict[str, str]) -> str | None:
+    """The id under which to keep a picture: its own, or one with its source before it; None if this run had it already.
+
+    An id stays with the place it came from, as long as there is something at that place.
+    """
+    prefixed = f"{item.source}/{item.id}"
+    free = None
+    for candidate in chain((item.id, prefixed), (f"{prefixed}~{number}" for number in count(2))):
+        if seen.get(candidate) == item.uri:
+            return None
+        if candidate in seen:
+            continue
+        holder = known.get(candidate)
+        if holder is None:
+            return free or candidate
+        if holder.uri == item.uri:
+            return candidate
+        home = corpus.container(holder.uri)
+        if free is None and (home == corpus.container(item.uri) or not home.exists()):
+            free = candidate
+
+
+def _row(item: Item, outcome: Outcome, dim: int, bucket: int) -> Row:
+    return Row(
+        id=item.id,
+        uri=item.uri,
+        sha256=outcome.sha256,
+        width=outcome.width,
+        height=outcome.height,
+        num_bytes=outcome.num_bytes,
+        dim=dim,
+        bucket=bucket,
+        label=item.label,
+        columns=item.columns,
+    )
+
+
+class _Failures:
+    """The file of the pictures that cannot be read at present: one line of JSON each, with `id, uri, reason, when`."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._by_id: dict[str, dict[str, str]] = {}
+        self._saved = True
+        if path.exists():
+            try:
+                lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+                # What is no more there fails no more.
+                self._by_id = {line["id"]: line for line in lines if corpus.container(line["uri"]).exists()}
+            except (ValueError, TypeError, KeyError) as error:
+                raise DamagedError(f"expected a failure a line in {path}, got {error!r}; delete the file") from None
+            self._saved = len(self._by_id) == len(lines)
+
+    def note(self, failure: dict[str, str]) -> None:
+        self._by_id[failure["id"]] = {**failure, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        self._saved = False
+
+    def forget(self, item_id: str) -> None:
+        if self._by_id.pop(item_id, None) is not None:
+            self._saved = False
+
+    def save(self) -> None:
+        if not self._saved:
+            lines = "".join(json.dumps(line) + "\n" for line in self._by_id.values())
+            durable.replace(self._path, lines.encode("ascii"))
+            self._saved = True

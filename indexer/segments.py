@@ -1,0 +1,194 @@
+"""Segments: immutable folders of images that were added together; and tombstones, the rows that no longer count."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from indexer import catalog, durable
+from indexer.manifest import FileRecord, Manifest, Rows, SegmentRecord, TombstoneRecord
+from retrieval.errors import DamagedError
+
+SEGMENTS = "segments"
+DELETED = "deleted"
+_CATALOG = "catalog.parquet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a row lies: its segment and its number there; with its dim and bucket, to be counted out when it dies."""
+
+    segment: str
+    row: int
+    dim: int
+    bucket: int
+
+
+def vectors_name(width: int) -> str:
+    return f"vectors-{width:03d}.npy"
+
+
+def write(folder: Path, segment_id: str, rows: Sequence[catalog.Row], vectors: np.ndarray, dtype: str) -> SegmentRecord:
+    """Write a new segment into the index `folder` and sync it.
+
+    `vectors` (N, 512): a row's numbers beyond its bucket are dropped (they are zero). `dtype` as in the manifest.
+    """
+    home = folder / SEGMENTS / segment_id
+    home.mkdir(parents=True)
+    buckets = np.array([row.bucket for row in rows])
+    table = catalog.table_of(rows)
+    durable.write_new(home / _CATALOG, lambda file: pq.write_table(table, file, compression="zstd"))
+    for width in np.unique(buckets):
+        held = vectors[buckets == width, :width].astype(dtype)
+        durable.write_new(home / vectors_name(width), _array_writer(held))
+    durable.sync_folder(home)
+    durable.sync_folder(home.parent)
+    durable.sync_folder(folder)
+    files = {path.name: _record(path) for path in sorted(home.iterdir())}
+    return SegmentRecord(id=segment_id, rows=_count((row.bucket, row.dim) for row in rows), files=files)
+
+
+def write_tombstones(folder: Path, tombstone_id: str, places: Sequence[Place]) -> TombstoneRecord:
+    """Write a new tombstone file into the index `folder` and sync it."""
+    home = folder / DELETED
+    home.mkdir(exist_ok=True)
+    table = pa.table(
+        {
+            "segment": pa.array([place.segment for place in places], pa.string()),
+            "row": pa.array([place.row for place in places], pa.int64()),
+        }
+    )
+    path = home / f"{tombstone_id}.parquet"
+    durable.write_new(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    durable.sync_folder(home)
+    durable.sync_folder(folder)
+    return TombstoneRecord(
+        id=tombstone_id, rows=_count((place.bucket, place.dim) for place in places), file=_record(path)
+    )
+
+
+class Segment:
+    """A segment as it is read: its catalog, its vectors by width (memory-mapped), and which of its rows are live."""
+
+    def __init__(self, folder: Path, record: SegmentRecord, dead_rows: Sequence[int] = ()):
+        self.record = record
+        self.home = folder / SEGMENTS / record.id
+        self._dead_rows = dead_rows
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The catalog, one row an image; raises `DamagedError`."""
+        table = _read_parquet(self.home / _CATALOG, columns)
+        if table.num_rows != self.record.rows.num:
+            raise DamagedError(f"expected {self.record.rows.num} rows in {self.home / _CATALOG}, got {table.num_rows}")
+        return table
+
+    def live(self, table: pa.Table) -> np.ndarray:
+        """Which rows of the catalog `table` count, (N,) bool; raises `DamagedError`."""
+        live = np.ones(table.num_rows, dtype=bool)
+        if any(not 0 <= row < len(live) for row in self._dead_rows):
+            raise DamagedError(f"expected tombstones of {self.home} to name its {len(live)} rows, got others")
+        live[list(self._dead_rows)] = False
+        return live
+
+    def vectors(self, width: int) -> np.ndarray:
+        """(rows of that bucket, width) in the catalog's order; raises `DamagedError`."""
+        path = self.home / vectors_name(width)
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DamagedError(f"expected vectors in {path}, got: {error}; `verify` lists what is damaged") from None
+
+
+def read(folder: Path, manifest: Manifest) -> list[Segment]:
+    """The segments of an index, in the manifest's order, with their deleted rows marked; raises `DamagedError`."""
+    dead_rows: dict[str, list[int]] = {record.id: [] for record in manifest.segments}
+    for record in manifest.tombstones:
+        path = folder / DELETED / f"{record.id}.parquet"
+        for segment, row in zip(*_read_parquet(path, ["segment", "row"]).to_pydict().values(), strict=True):
+            if segment not in dead_rows:
+                raise DamagedError(f"expected rows of known segments in {path}, got one of {segment!r}")
+            dead_rows[segment].append(row)
+    return [Segment(folder, record, dead_rows[record.id]) for record in manifest.segments]
+
+
+def verify(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Say, file by file, what is not as it was written; yields nothing where all is sound."""
+    changed = {}
+    for name, file in manifest.files():
+        problem = _changed(folder / name, file)
+        if problem is not None:
+            changed[name] = problem
+            yield f"{name}: {problem}"
+    if not changed:
+        yield from _contradictions(folder, manifest)
+
+
+def _contradictions(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Every file is as it was written: do they also agree with each other and with the manifest?"""
+    ids: Counter[str] = Counter()
+    try:
+        for segment in read(folder, manifest):
+            table = segment.table(["id", "bucket", "dim"])
+            yield from _miscounted(segment, table, manifest.dtype)
+            ids.update(table["id"].filter(pa.array(segment.live(table))).to_pylist())
+    except DamagedError as error:
+        yield str(error)
+    for image_id, num in ids.items():
+        if num > 1:
+            yield f"{SEGMENTS}: expected every id once, got {image_id!r} {num} times"
+
+
+def _miscounted(segment: Segment, table: pa.Table, dtype: str) -> Iterator[str]:
+    home, rows = f"{SEGMENTS}/{segment.record.id}", segment.record.rows
+    counted = _count(zip(table["bucket"].to_pylist(), table["dim"].to_pylist(), strict=True))
+    if counted != rows:
+        yield f"{home}/{_CATALOG}: expected {rows}, got {counted}"
+    for width, num in rows.buckets.items():
+        vectors = segment.vectors(width)
+        if vectors.shape != (num, width) or vectors.dtype != dtype:
+            expected, got = f"({num}, {width}) {dtype}", f"{vectors.shape} {vectors.dtype}"
+            yield f"{home}/{vectors_name(width)}: expected {expected}, got {got}"
+
+
+def _changed(path: Path, file: FileRecord) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != file.size:
+            return f"expected {file.size} bytes, got {size}"
+        if durable.sha256_of(path) != file.sha256:
+            return "expected the bytes that were written, got others (the sha256 differs)"
+    except FileNotFoundError:
+        return "expected a file, found none"
+    except OSError as error:
+        return f"expected a file that can be read, got: {error.strerror}"
+    return None
+
+
+def _read_parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedError(f"expected a table in {path}, got: {reason}; `verify` lists what is damaged") from None
+    if missing := {*(columns or catalog.SCHEMA.names)} - {*table.column_names}:
+        raise DamagedError(f"expected a column {min(missing)!r} in {path}, got {table.column_names}")
+    return table
+
+
+def _array_writer(array: np.ndarray) -> Callable:
+    return lambda file: np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _record(path: Path) -> FileRecord:
+    return FileRecord(size=path.stat().st_size, sha256=durable.sha256_of(path))
+
+
+def _count(buckets_and_dims: Iterator[tuple[int, int]]) -> Rows:
+    pairs = list(buckets_and_dims)
+    buckets = Counter(bucket for bucket, _ in pairs)
+    return Rows(buckets=dict(sorted(buckets.items())), sum_dims=sum(dim for _, dim in pairs))

@@ -1,0 +1,228 @@
+"""The embedder in use: pictures in; vectors, dimensions and attention maps out; weights on disk."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from retrieval.device import fast_autocast, resolve_device
+from retrieval.dimension import hard_cut, whole_dims
+from retrieval.errors import SpyglassError, UsageError, WeightsError
+from retrieval.images import read_pixels
+from retrieval.layers.folding import fold_batch_norms
+from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
+from retrieval.shipped import shipped
+
+DEFAULT = "default"
+FORMAT = 1
+
+Picture = str | Path | bytes | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """What the embedder says of N pictures, as numpy arrays.
+
+    `vectors` (N, D) float32: each cut at its own dim, zero beyond, unit length: what is stored. `full` (N, D) float32:
+    uncut, unit length: what a query uses. `dims` (N,) int64. `attention` (N, h, w) float32: where pooling looked, each
+    map sums to 1. `tokens`: local descriptors, None for embedders that have none.
+    """
+
+    vectors: np.ndarray
+    full: np.ndarray
+    dims: np.ndarray
+    attention: np.ndarray
+    tokens: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.dims)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
+        """Several batches as one."""
+        fields = ("vectors", "full", "dims", "attention")
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+
+
+class Embedder:
+    """Pictures to embeddings of predicted length: `Embedder.load().encode(["a.jpg", "b.jpg"])`.
+
+    `name` says where the weights came from (`"default"` for the shipped ones) and `fingerprint` (hex sha256 of
+    configuration and weights) which they are: indices are bound to it.
+    """
+
+    def __init__(self, network: EmbedderNetwork, *, name: str = "unsaved", device: str = "auto"):
+        self.network = network.eval()
+        self.name = name
+        self.fingerprint = _fingerprint(network)
+        self._folded: EmbedderNetwork | None = None
+        self._device = resolve_device(device)
+
+    @property
+    def config(self) -> EmbedderConfig:
+        return self.network.config
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the squares that `encode_pixels` takes."""
+        return self.config.image_size
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.config.widths
+
+    @property
+    def min_dim(self) -> int:
+        return self.config.min_dim
+
+    @property
+    def max_dim(self) -> int:
+        return self.config.max_dim
+
+    @classmethod
+    def load(cls, path_or_name: str | Path | None = None, device: str = "auto") -> "Embedder":
+        """Load a folder with config.json and model.safetensors, or shipped weights by name (the default ones for None).
+
+        Raises `WeightsError` when there is no such folder, or its files are incomplete, damaged or do not fit.
+        """
+        name = str(path_or_name or DEFAULT)
+        folder = Path(name) if Path(name).is_dir() else None
+        if folder is None and ("/" in name or "\\" in name):
+            raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")
+        folder = folder or shipped(f"weights/{name}")
+        config, state = _read(folder)
+        network = EmbedderNetwork(config)
+        try:
+            network.load_state_dict({key: value.float() for key, value in state.items()})
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise WeightsError(f"expected weights that fit {folder / 'config.json'}, got others: {reason}") from None
+        is_shipped = not Path(name).is_dir()
+        return cls(network, name=name if is_shipped else str(folder.resolve()), device=device)
+
+    def save(self, folder: str | Path, *, notes: dict | None = None) -> None:
+        """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_half_state(self.network), folder / "model.safetensors")
+        config = {"format": FORMAT, "embedder": self.config.to_dict(), "notes": notes or {}}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    def encode(
+        self,
+        images: Sequence[Picture],
+        *,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+        device: str | None = None,
+    ) -> Embeddings:
+        """Embed pictures given as paths, encoded bytes, Pillow images or (H, W, 3) uint8 RGB arrays, in their order.
+
+        Decoding runs in threads, a batch ahead of the network. Raises `ImageError` for a picture that cannot be read.
+        """
+        if isinstance(images, (str, Path, bytes, Image.Image)):
+            raise UsageError(f"expected a sequence of pictures, got one {type(images).__name__}; put it in a list")
+        if batch_size < 1:
+            raise UsageError(f"expected a batch_size of at least 1, got {batch_size}")
+        if device is not None:
+            self.to(device)
+        starts = range(0, len(images), batch_size)
+        with tqdm(total=len(images), unit="image", disable=not show_progress_bar) as bar:
+            parts = []
+            for pixels in self._decode_ahead(images, starts, batch_size):
+                parts.append(self.encode_pixels(pixels))
+                bar.update(len(pixels))
+        return Embeddings.concatenate(parts) if parts else self._empty()
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels_NSS3: np.ndarray) -> Embeddings:
+        """Embed one batch of decoded pictures, (N, S, S, 3) uint8 RGB with S = `image_size`."""
+        size = self.image_size
+        if pixels_NSS3.ndim != 4 or pixels_NSS3.shape[1:] != (size, size, 3) or pixels_NSS3.dtype != np.uint8:
+            raise UsageError(
+                f"expected pixels (N, {size}, {size}, 3) uint8, got {pixels_NSS3.shape} {pixels_NSS3.dtype}"
+            )
+        if not len(pixels_NSS3):
+            return self._empty()
+        batch_B3HW = scale_pixels(torch.from_numpy(pixels_NSS3).to(self._device))
+        with fast_autocast(self._device):
+            output = self._inference_network()(batch_B3HW)
+        dims_B = whole_dims(output.dims, min_dim=self.min_dim, max_dim=self.max_dim)
+        return Embeddings(
+            vectors=hard_cut(output.full, dims_B).cpu().numpy(),
+            full=output.full.cpu().numpy(),
+            dims=dims_B.cpu().numpy(),
+            attention=output.attention.cpu().numpy(),
+        )
+
+    def to(self, device: str) -> "Embedder":
+        """Move the network to `"auto"`, `"cpu"` or `"cuda"`; returns itself."""
+        resolved = resolve_device(device)
+        if resolved != self._device:
+            self._device, self._folded = resolved, None
+        return self
+
+    def _inference_network(self) -> EmbedderNetwork:
+        if self._folded is None:
+            self._folded = fold_batch_norms(self.network).to(self._device, memory_format=torch.channels_last)
+        return self._folded
+
+    def _decode_ahead(self, images: Sequence[Picture], starts: range, batch_size: int) -> Iterator[np.ndarray]:
+        with ThreadPoolExecutor() as threads:
+            pending = []
+            for start in starts:
+                pending.append([threads.submit(self._read, image) for image in images[start : start + batch_size]])
+                if len(pending) == 2:
+                    yield np.stack([future.result() for future in pending.pop(0)])
+            for futures in pending:
+                yield np.stack([future.result() for future in futures])
+
+    def _read(self, image: Picture) -> np.ndarray:
+        return read_pixels(image, self.image_size)
+
+    def _empty(self) -> Embeddings:
+        side, num_dims = self.image_size // self.config.backbone.stride, self.config.num_dims
+        none = np.zeros((0, num_dims), np.float32)
+        return Embeddings(
+            vectors=none, full=none.copy(), dims=np.zeros(0, np.int64), attention=np.zeros((0, side, side), np.float32)
+        )
+
+
+def _half_state(network: EmbedderNetwork) -> dict[str, torch.Tensor]:
+    """The state dict as it is stored: floating point in float16, counters as they are, on the CPU."""
+    return {
+        key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
+    }
+
+
+def _fingerprint(network: EmbedderNetwork) -> str:
+    digest = hashlib.sha256(json.dumps(network.config.to_dict(), sort_keys=True).encode())
+    for key, value in sorted(_half_state(network).items()):
+        digest.update(key.encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(folder: Path) -> tuple[EmbedderConfig, dict[str, torch.Tensor]]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config["format"] != FORMAT:
+            raise WeightsError(f"expected weights of format {FORMAT} in {folder}, got format {config['format']!r}")
+        return EmbedderConfig.from_dict(config["embedder"]), load_file(folder / "model.safetensors")
+    except SpyglassError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"expected config.json and model.safetensors in {folder}, got: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise WeightsError(f"expected whole weights in {folder}, got files that do not parse: {reason}") from None

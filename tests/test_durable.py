@@ -1,0 +1,66 @@
+"""Durable files and the lock of the one writer."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from indexer import durable
+from retrieval.errors import LockedError
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert durable.sha256_of(tmp_path / "abc") == known
+
+
+def test_replace_gives_the_new_content_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+    durable.replace(path, b"new")
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["state"]
+
+
+def test_replace_that_is_cut_short_leaves_the_old_content_and_the_next_one_works(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", _cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            durable.replace(path, b"new")
+    assert path.read_bytes() == b"old"
+    durable.replace(path, b"newer")
+    assert path.read_bytes() == b"newer" and os.listdir(tmp_path) == ["state"]
+
+
+def _cut_short(*_):
+    raise KeyboardInterrupt
+
+
+def test_write_new_never_overwrites(tmp_path):
+    (tmp_path / "segment").write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        durable.write_new(tmp_path / "segment", lambda file: file.write(b"new"))
+    assert (tmp_path / "segment").read_bytes() == b"old"
+
+
+def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from indexer.durable import sole_writer\n"
+        "with sole_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    lock = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        for _ in range(2):  # the first try must not wipe out the holder's name
+            with pytest.raises(LockedError, match=f"process {holder.pid} is writing; try again later"):
+                with durable.sole_writer(lock):
+                    pass
+        holder.kill()
+    with durable.sole_writer(lock):
+        assert lock.read_text() == f"{os.getpid()}\n"

@@ -1,0 +1,68 @@
+"""Stand-ins without torch: a model that is fast and deterministic, and pictures that it can tell apart."""
+
+import io
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+
+class ToyEmbedder:
+    """An 8×8 thumbnail through a fixed random projection; the more a picture varies, the more dims it gets.
+
+    `encoded` counts the pictures; `seconds_per_image` slows it down to the pace of a model.
+    """
+
+    name = "toy"
+    image_size = 32
+    widths = (32, 64, 128, 256, 512)
+    min_dim, max_dim = 32, 512
+
+    def __init__(self, *, fingerprint: str = "f00d" * 16, seconds_per_image: float = 0.0):
+        self.fingerprint = fingerprint
+        self.seconds_per_image = seconds_per_image
+        self.encoded = 0
+        self._projection = np.random.default_rng(0).normal(size=(192, 512)).astype(np.float32)
+
+    def encode_pixels(self, pixels: np.ndarray) -> SimpleNamespace:
+        assert pixels.dtype == np.uint8 and pixels.shape[1:] == (32, 32, 3)
+        self.encoded += len(pixels)
+        time.sleep(self.seconds_per_image * len(pixels))
+        thumbnails = pixels.reshape(-1, 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(len(pixels), 192)
+        full = ((thumbnails - 127.3) @ self._projection).astype(np.float32)
+        full /= np.linalg.norm(full, axis=1, keepdims=True)
+        dims = np.clip(32 + (6 * thumbnails.std(axis=1)).astype(np.int64), self.min_dim, self.max_dim)
+        vectors = np.where(np.arange(512) < dims[:, None], full, 0)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return SimpleNamespace(vectors=vectors, full=full, dims=dims)
+
+
+def pixels_of(seed: int) -> np.ndarray:
+    """(64, 64, 3) uint8: 8×8 blocks of random colours, of a random contrast."""
+    rng = np.random.default_rng(seed)
+    blocks = 127 + rng.uniform(0.1, 1.0) * rng.uniform(-127, 127, size=(8, 8, 3))
+    return blocks.round().astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+
+
+def png(seed: int) -> bytes:
+    """A picture as a PNG file's bytes."""
+    file = io.BytesIO()
+    Image.fromarray(pixels_of(seed)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_pngs(folder: Path, seeds: range) -> Path:
+    """A folder of `<seed>.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        (folder / f"{seed:03d}.png").write_bytes(png(seed))
+    return folder
+
+
+def flip_byte(path: Path, position: int) -> None:
+    """Damage one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x01
+    path.write_bytes(data)

@@ -1,0 +1,27 @@
+"""Options that several commands take, so that they read alike everywhere."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    """Where models and indices run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class OnError(StrEnum):
+    """What a picture that cannot be read does to the rest."""
+
+    skip = "skip"
+    stop = "stop"
+
+
+IndexFolder = Annotated[Path, typer.Option("--index", metavar="DIR", help="The index folder.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+OnDevice = Annotated[Device, typer.Option("--device", help="Where the model runs; auto takes the GPU if there is one.")]

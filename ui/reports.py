@@ -1,0 +1,119 @@
+"""What each command answers, as text for people and as JSON for programs; pure functions from results to strings."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ui.printing import bar, display_width, one_line, shorten, size, table, to_json
+
+if TYPE_CHECKING:
+    from indexer import AddReport, Hit
+
+MAX_DIM = 512
+_MOST_FAILURES = 20
+
+
+def hits_json(query: str | Sequence[str], took_ms: float, hits: Sequence["Hit"]) -> str:
+    """`search --json`: `query` is a string, or a list of them where several pictures were combined."""
+    return to_json({"query": query, "took_ms": round(took_ms, 3), "hits": [hit_record(hit) for hit in hits]})
+
+
+def hit_record(hit: "Hit") -> dict[str, Any]:
+    """A hit as a flat record: its own fields first, then the catalog's other columns."""
+    own = {name: getattr(hit, name) for name in ("rank", "id", "uri", "score", "similarity", "dim", "label")}
+    return own | {name: value for name, value in hit.columns.items() if name not in own}
+
+
+def hits_text(hits: Sequence["Hit"], *, with_id: bool = True) -> str:
+    """`search`: one line a hit; a column that says nothing is left out, paths are cut to the terminal's width."""
+    if not hits:
+        return "no hits"
+    with_label = any(hit.label is not None for hit in hits)
+    # In a folder the id is the path's end, and one of the two is enough.
+    with_id = with_id and any(not hit.uri.endswith(hit.id) for hit in hits)
+    columns = {
+        "rank": [str(hit.rank) for hit in hits],
+        "score": [f"{hit.score:.4f}" for hit in hits],
+        "similarity": [f"{hit.similarity:.4f}" for hit in hits],
+        "dim": [str(hit.dim) for hit in hits],
+        f"of {MAX_DIM}": [dim_bar(hit.dim) for hit in hits],
+        "label": [one_line(hit.label or "") for hit in hits] if with_label else None,
+        "id": [shorten(one_line(hit.id), 40) for hit in hits] if with_id else None,
+        "picture": [one_line(nearby(hit.uri)) for hit in hits],
+    }
+    shown = {heading: cells for heading, cells in columns.items() if cells is not None}
+    taken = sum(max(map(display_width, [heading, *cells])) + 2 for heading, cells in list(shown.items())[:-1])
+    shown["picture"] = [shorten(cell, max(terminal_width() - taken, 24)) for cell in shown["picture"]]
+    return table([*shown], list(zip(*shown.values(), strict=True)), right=(0, 1, 2, 3))
+
+
+def path_bytes(hit: "Hit") -> bytes:
+    """`search --paths-only`: where a hit lies, in the very bytes of its name."""
+    return os.fsencode(hit.uri)
+
+
+def added_json(report: "AddReport") -> str:
+    """`index --json`."""
+    return to_json(asdict(report))
+
+
+def added_text(report: "AddReport", index: Path) -> str:
+    """`index`: what became of the pictures, and which were skipped and why."""
+    counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "unchanged", "skipped"))
+    lines = [f"{index}: {counts} in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)"]
+    failures = report.failures[:_MOST_FAILURES]
+    if failures:
+        cells = [(shorten(one_line(failure["id"]), 60), one_line(failure["reason"])) for failure in failures]
+        lines += ["", table(["skipped", "because"], cells)]
+    if len(report.failures) > len(failures):
+        lines.append(f"... and {len(report.failures) - len(failures)} more; --json names them all")
+    return "\n".join(lines)
+
+
+def info_text(facts: Mapping[str, Any]) -> str:
+    """`info`: the figures of an index, and how its pictures spread over the buckets."""
+    mean_dim = facts["mean_dim"]
+    per_image = facts["bytes_per_image"]
+    figures = [
+        ("images", f"{facts['images']:,}"),
+        ("segments", str(facts["segments"])),
+        ("mean dim", "-" if mean_dim is None else f"{mean_dim:.1f} of {MAX_DIM}"),
+        ("size", size(facts["size_bytes"])),
+        ("per image", "-" if per_image is None else size(per_image)),
+        ("model", one_line(facts["model"])),
+    ]
+    name_width = max(len(name) for name, _ in figures)
+    lines = [f"{name:<{name_width}}  {value}" for name, value in figures]
+    num_images = max(facts["images"], 1)
+    buckets = [
+        (str(width), f"{num:,}", f"{100 * num / num_images:.1f} %", bar(num / num_images, length=20))
+        for width, num in facts["buckets"].items()
+    ]
+    return "\n".join([*lines, "", table(["bucket", "images", "share", ""], buckets, right=(0, 1, 2))])
+
+
+def verify_text(problems: Sequence[str], index: Path) -> str:
+    """`verify`: one line a problem, or one that says that all is well."""
+    return "\n".join(map(one_line, problems)) if problems else f"{index}: sound"
+
+
+def dim_bar(dim: int) -> str:
+    """A dim as a small bar, full at 512."""
+    return bar(dim / MAX_DIM)
+
+
+def nearby(uri: str) -> str:
+    """A path relative to the working directory where it lies below it, and as it is elsewhere."""
+    try:
+        return str(Path(uri).relative_to(Path.cwd()))
+    except ValueError:
+        return uri
+
+
+def terminal_width() -> int:
+    """Columns of the terminal on stdout; as good as endless where stdout is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
