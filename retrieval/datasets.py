@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -35,6 +36,28 @@ class LabelledImages:
         """(N,) int64: each picture's place in `classes`."""
         return np.unique(np.array(self.labels), return_inverse=True)[1].astype(np.int64)
 
+    def hold_out_classes(self, *, one_in: int = 10) -> tuple["LabelledImages", "LabelledImages"]:
+        """(kept, held out): every `one_in`-th class, and at least two, set apart whole; nothing is named unreadable."""
+        classes = self.classes
+        if len(classes) < 4:
+            raise UsageError(f"expected at least 4 classes to hold 2 out of, got {len(classes)}")
+        held = set(classes[:: min(one_in, len(classes) // 2)])
+        is_held = np.array([label in held for label in self.labels])
+        return self._subset(~is_held), self._subset(is_held)
+
+    def _subset(self, mask_N: np.ndarray) -> "LabelledImages":
+        chosen = tuple(label for label, keep in zip(self.labels, mask_N, strict=True) if keep)
+        return LabelledImages(pixels=self.pixels[mask_N], labels=chosen)
+
+
+class _Row(NamedTuple):
+    """A picture before it is decoded; `split` is None where its source has none."""
+
+    name: str
+    data: bytes
+    label: str
+    split: str | None
+
 
 def load_labelled(
     sources: Sequence[str | Path], *, image_size: int, split: str | None = None, label_column: str = "label"
@@ -44,57 +67,72 @@ def load_labelled(
     A parquet file has a column `image` (encoded bytes, or a struct with `bytes`), `label_column`, and may have `split`;
     in a folder the label is the name of the folder a picture lies in. `split` keeps the rows of that split; a source
     that has no split column is kept whole. Pictures that do not decode are left out and named in `unreadable`. Raises
-    `SourceError` for sources that cannot be read, `UsageError` where nothing is left.
+    `SourceError` for sources that cannot be read, `UsageError` where no picture is left.
     """
-    pixels, labels, unreadable = [], [], []
+    pixels, labels, unreadable, splits = [], [], [], set()
     for source in sources:
-        for name, data, label in _rows(Path(source), split, label_column):
+        for row in _rows(Path(source), label_column):
+            splits.add(row.split)
+            if split is not None and row.split not in (None, split):
+                continue
             try:
-                pixels.append(decode(data, image_size).pixels)
+                pixels.append(decode(row.data, image_size).pixels)
             except ImageError as error:
-                unreadable.append(f"{name}: {error}")
+                unreadable.append(f"{row.name}: {error}")
             else:
-                labels.append(label)
+                labels.append(row.label)
     if not labels:
-        raise UsageError(f"expected pictures with labels, got none in {', '.join(map(str, sources)) or 'no source'}")
+        where = ", ".join(map(str, sources)) or "no source"
+        if splits - {None}:
+            raise UsageError(f"expected a split among {', '.join(sorted(splits - {None}))} in {where}, got {split!r}")
+        raise UsageError(f"expected pictures with labels, got none in {where}")
     return LabelledImages(pixels=np.stack(pixels), labels=tuple(labels), unreadable=tuple(unreadable))
 
 
-def _rows(source: Path, split: str | None, label_column: str) -> Iterator[tuple[str, bytes, str]]:
+def splits_of(sources: Sequence[str | Path]) -> set[str]:
+    """The names of the splits that the parquet files among `sources` have; empty where none has a column for it."""
+    splits = set()
+    for path in map(Path, sources):
+        if path.suffix == ".parquet" and "split" in _open_parquet(path).schema_arrow.names:
+            splits |= set(map(str, pq.read_table(path, columns=["split"])["split"].unique().to_pylist()))
+    return splits
+
+
+def _rows(source: Path, label_column: str) -> Iterator[_Row]:
     if source.is_dir():
         yield from _folder_rows(source)
     elif source.suffix == ".parquet" and source.is_file():
-        yield from _parquet_rows(source, split, label_column)
+        yield from _parquet_rows(source, label_column)
     else:
         raise SourceError(f"expected a folder of labelled folders or a .parquet file, got {source}")
 
 
-def _folder_rows(folder: Path) -> Iterator[tuple[str, bytes, str]]:
+def _folder_rows(folder: Path) -> Iterator[_Row]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and path.parent != folder:
-            yield str(path), path.read_bytes(), path.parent.name
+            yield _Row(str(path), path.read_bytes(), path.parent.name, None)
 
 
-def _parquet_rows(path: Path, split: str | None, label_column: str) -> Iterator[tuple[str, bytes, str]]:
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"expected a parquet file, got {path}: {error}") from None
+def _parquet_rows(path: Path, label_column: str) -> Iterator[_Row]:
+    file = _open_parquet(path)
     present = file.schema_arrow.names
-    missing = {"image", label_column} - set(present)
-    if missing:
-        raise SourceError(f"expected columns 'image' and {label_column!r} in {path}, got {', '.join(present)}")
-    filters = split is not None and "split" in present
-    columns = ["image", label_column] + (["split"] if filters else [])
-    number, splits = -1, set()
+    if missing := {"image", label_column} - set(present):
+        raise SourceError(
+            f"expected columns 'image' and {label_column!r} in {path}, lacks {', '.join(sorted(missing))} "
+            f"among {', '.join(present)}"
+        )
+    columns = ["image", label_column] + (["split"] if "split" in present else [])
+    number = 0
     for batch in file.iter_batches(batch_size=256, columns=columns):
         for row in batch.to_pylist():
-            number += 1
-            if filters:
-                splits.add(row["split"])
-                if row["split"] != split:
-                    continue
             image = row["image"]
-            yield f"{path}#{number}", image["bytes"] if isinstance(image, dict) else image, str(row[label_column])
-    if filters and split not in splits:
-        raise UsageError(f"expected a split among {', '.join(sorted(map(str, splits)))} in {path}, got {split!r}")
+            data = image["bytes"] if isinstance(image, dict) else image
+            yield _Row(f"{path}#{number}", data or b"", str(row[label_column]), row.get("split"))
+            number += 1
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"expected a parquet file, got {path}: {error}") from None

@@ -49,7 +49,7 @@ class TrainConfig:
     attention: str = "pre"
     train_size: int = 64
     image_size: int = 80
-    epochs: int = 20
+    epochs: int = 18
     batch_size: int = 128
     views: int = 2
     learning_rate: float = 1.5e-3
@@ -75,6 +75,10 @@ class TrainConfig:
             raise UsageError(f"expected two views or more to tell pictures apart by, got {self.views}")
         if self.epochs < 1:
             raise UsageError(f"expected at least one epoch, got {self.epochs}")
+
+    def to_dict(self) -> dict:
+        """Plain values, for checkpoints and config.json."""
+        return asdict(self)
 
     @property
     def embedder(self) -> EmbedderConfig:
@@ -263,8 +267,8 @@ def load_checkpoint(
     if not path.exists():
         return 0, -1.0
     saved = torch.load(path, weights_only=True)
-    if saved["config"] != asdict(config):
-        changed = sorted(key for key, value in asdict(config).items() if saved["config"].get(key) != value)
+    if saved["config"] != config.to_dict():
+        changed = sorted(key for key, value in config.to_dict().items() if saved["config"].get(key) != value)
         raise TrainingError(
             f"expected a checkpoint of this run in {path}, got one with other {', '.join(changed)}; "
             "give the same settings to go on with it, or another folder to start anew"
@@ -281,7 +285,7 @@ def save_checkpoint(
     state = {
         "learner": learner.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "config": asdict(config),
+        "config": config.to_dict(),
         "step": step,
         "best_recall": best_recall,
     }

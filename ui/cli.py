@@ -15,8 +15,10 @@ import typer
 
 from retrieval import __version__
 from retrieval.errors import DamagedError, IndexFolderError, SourceError, UsageError
+from ui import learning
 from ui.endings import FAILED, SKIPPED, exit_code_of
 from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
+from ui.printing import shows_bars
 
 app = typer.Typer(
     name="spyglass",
@@ -54,7 +56,7 @@ def demo(
     """
     from ui import demo as show
 
-    show.run(out, show_progress_bar=_shows_bars())
+    show.run(out, show_progress_bar=shows_bars())
 
 
 @app.command()
@@ -86,6 +88,14 @@ def index(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")] = 64,
     device: OnDevice = Device.auto,
+    index_type: Annotated[
+        str | None,
+        typer.Option(
+            "--index-type",
+            metavar="auto|FAISS-FACTORY",
+            help="How a new index searches its buckets, such as HNSW32.  [default: auto, an exact scan]",
+        ),
+    ] = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Skip pictures that cannot be read, or stop.")
     ] = OnError.skip,
@@ -108,7 +118,7 @@ def index(
         # Seen to before an index is made, so that a typing error leaves nothing behind.
         if not Path(source).exists():
             raise SourceError(f"expected a folder or file to index, found nothing at {source}; check the path")
-    target = _open_or_create(index, model, device)
+    target = _open_or_create(index, model, device, index_type)
     report = target.add(
         *sources,
         label_from=label_from,
@@ -116,7 +126,7 @@ def index(
         num_workers=workers,
         batch_size=batch_size,
         on_error=on_error.value,
-        show_progress_bar=_shows_bars(),
+        show_progress_bar=shows_bars(),
     )
     typer.echo(reports.added_json(report) if as_json else reports.added_text(report, index))
     if report.skipped:
@@ -222,6 +232,10 @@ def verify(index: IndexFolder, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
+app.add_typer(learning.train, name="train")
+app.command("evaluate")(learning.evaluate)
+
+
 def main() -> None:
     """The console entry point: run the command in `sys.argv`, and exit with its code."""
     # A file name that the terminal's encoding lacks is shown with escapes rather than stopping the command.
@@ -244,14 +258,16 @@ def _open(folder: Path, device: Device = Device.auto):
     return Index.open(folder, device=device.value)
 
 
-def _open_or_create(folder: Path, model: str | None, device: Device):
+def _open_or_create(folder: Path, model: str | None, device: Device, index_type: str | None):
     from indexer import Index, manifest
     from retrieval import Embedder
 
     if manifest.exists(folder):
+        if index_type is not None:
+            raise UsageError(f"expected --index-type for a new index alone, got {folder}, which is there; leave it out")
         embedder = None if model is None else Embedder.load(model, device=device.value)
         return Index.open(folder, embedder, device=device.value)
-    return Index.create(folder, Embedder.load(model, device=device.value))
+    return Index.create(folder, Embedder.load(model, device=device.value), index_type=index_type or "auto")
 
 
 def _region(text: str) -> tuple[int, int, int, int]:
@@ -261,10 +277,6 @@ def _region(text: str) -> tuple[int, int, int, int]:
         if width > 0 and height > 0:
             return left, top, width, height
     raise UsageError(f"expected --crop X,Y,W,H in pixels, such as 10,20,300,200, got {text!r}")
-
-
-def _shows_bars() -> bool:
-    return sys.stderr.isatty()
 
 
 if __name__ == "__main__":

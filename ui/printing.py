@@ -11,6 +11,11 @@ from typing import Any
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
+def shows_bars() -> bool:
+    """Whether progress bars make sense: they go to stderr, and only to a terminal."""
+    return sys.stderr.isatty()
+
+
 def to_json(value: Any) -> str:
     """One JSON document; ASCII only, so that any terminal and any file name will do."""
     return json.dumps(plain(value), indent=2, allow_nan=False)

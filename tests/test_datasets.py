@@ -1,0 +1,148 @@
+"""Labelled pictures from parquet files and folders: every label stays with its picture, whatever cannot be read."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from retrieval.datasets import LabelledImages, load_labelled, splits_of
+from retrieval.errors import SourceError, UsageError
+
+
+def picture(level: int) -> bytes:
+    """A grey picture that its level names."""
+    file = io.BytesIO()
+    Image.new("RGB", (20, 10), (level, level, level)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_parquet(path: Path, images: list[bytes | dict | None], labels: list, **columns: list) -> Path:
+    pq.write_table(pa.table({"image": images, "label": labels, **columns}), path, row_group_size=2)
+    return path
+
+
+def levels(images: LabelledImages) -> list[int]:
+    return [int(pixels.mean()) for pixels in images.pixels]
+
+
+def test_parquet_of_bytes(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [picture(10), picture(20), picture(30)], ["dog", "cat", "dog"])
+    images = load_labelled([path], image_size=8)
+    assert images.pixels.shape == (3, 8, 8, 3) and images.pixels.dtype == np.uint8
+    assert levels(images) == [10, 20, 30] and images.labels == ("dog", "cat", "dog") and len(images) == 3
+    assert images.classes == ["cat", "dog"] and images.targets.tolist() == [1, 0, 1]
+    assert images.targets.dtype == np.int64 and images.unreadable == ()
+
+
+def test_parquet_of_structs_and_numbers_for_labels(tmp_path):
+    rows = [{"bytes": picture(level), "path": f"{level}.png"} for level in (10, 20)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": rows, "kind": [7, 12]}), path)
+    images = load_labelled([str(path)], image_size=8, label_column="kind")
+    assert levels(images) == [10, 20] and images.labels == ("7", "12")
+
+
+def test_folder_of_folders(tmp_path):
+    for name, level in (("cat/1.png", 10), ("cat/2.PNG", 20), ("dog/deep/süß 3.png", 30), ("loose.png", 40)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(level))
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    images = load_labelled([tmp_path], image_size=8)
+    assert dict(zip(levels(images), images.labels, strict=True)) == {10: "cat", 20: "cat", 30: "deep"}
+
+
+def test_split_keeps_its_rows_and_sources_without_one_whole(tmp_path):
+    split = ["train", "test", "train", "val"]
+    path = write_parquet(tmp_path / "a.parquet", [picture(i) for i in (10, 20, 30, 40)], list("abcd"), split=split)
+    whole = write_parquet(tmp_path / "b.parquet", [picture(50)], ["e"])
+    assert levels(load_labelled([path], image_size=8)) == [10, 20, 30, 40]
+    train = load_labelled([path, whole], image_size=8, split="train")
+    assert levels(train) == [10, 30, 50] and train.labels == ("a", "c", "e")
+    assert splits_of([path, whole, tmp_path]) == {"train", "test", "val"} and splits_of([whole]) == set()
+
+
+def test_unreadable_pictures_are_named_and_shift_no_label(tmp_path):
+    images = [picture(10), b"", picture(20), b"no picture", None, picture(30)[:45], picture(40)]
+    path = write_parquet(tmp_path / "a.parquet", images, list("abcdefg"))
+    broken = tmp_path / "folder" / "h" / "broken.jpg"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"")
+
+    loaded = load_labelled([path, tmp_path / "folder"], image_size=8)
+
+    assert dict(zip(levels(loaded), loaded.labels, strict=True)) == {10: "a", 20: "c", 40: "g"}
+    names = [line.split(": ")[0] for line in loaded.unreadable]
+    assert names == [f"{path}#{row}" for row in (1, 3, 4, 5)] + [str(broken)]
+    assert loaded.unreadable[0].endswith(": expected a picture, got an empty file")
+
+
+def test_row_numbers_count_the_rows_of_other_splits(tmp_path):
+    images, split = [picture(10), picture(20), b"no picture"], ["train", "test", "test"]
+    path = write_parquet(tmp_path / "a.parquet", images, list("abc"), split=split)
+    assert load_labelled([path], image_size=8, split="test").unreadable[0].startswith(f"{path}#2: expected a JPEG")
+
+
+def test_hold_out_classes():
+    labels = tuple(f"{number % 25:02d}" for number in range(100))
+    images = LabelledImages(pixels=np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1).repeat(3, 3), labels=labels)
+    kept, held = images.hold_out_classes(one_in=10)
+    assert held.classes == ["00", "10", "20"] and len(kept) + len(held) == 100
+    assert not set(kept.classes) & set(held.classes)
+    for part in (kept, held):
+        assert [labels[number] for number in part.pixels[:, 0, 0, 0]] == list(part.labels)
+    assert len(images.hold_out_classes(one_in=1000)[1].classes) >= 2
+
+
+def test_holding_out_of_too_few_classes():
+    images = LabelledImages(pixels=np.zeros((3, 1, 1, 3), np.uint8), labels=("a", "b", "c"))
+    with pytest.raises(UsageError, match="^expected at least 4 classes to hold 2 out of, got 3$"):
+        images.hold_out_classes()
+
+
+def test_sources_that_cannot_be_read(tmp_path):
+    (tmp_path / "text.parquet").write_text("no parquet")
+    with pytest.raises(SourceError, match="^expected a parquet file, got .*text.parquet: "):
+        load_labelled([tmp_path / "text.parquet"], image_size=8)
+    for missing in ("missing", "missing.parquet", "text.csv"):
+        with pytest.raises(
+            SourceError, match=f"^expected a folder of labelled folders or a .parquet file, .*{missing}$"
+        ):
+            load_labelled([tmp_path / missing], image_size=8)
+    path = write_parquet(tmp_path / "a.parquet", [picture(10)], ["a"])
+    with pytest.raises(SourceError, match="^expected columns 'image' and 'kind' in .*a.parquet, .* image, label$"):
+        load_labelled([path], image_size=8, label_column="kind")
+
+
+def test_nothing_left(tmp_path):
+    images, splits = [picture(10), b"no picture"], ["train", "test"]
+    path = write_parquet(tmp_path / "a.parquet", images, ["a", "b"], split=splits)
+    with pytest.raises(UsageError, match="^expected a split among test, train in .*a.parquet, got 'dev'$"):
+        load_labelled([path], image_size=8, split="dev")
+    # There is such a split, or none was asked for, but nothing in it can be read.
+    broken = write_parquet(tmp_path / "b.parquet", [b"no picture"], ["b"], split=["test"])
+    for source, split in ((path, "test"), (broken, None)):
+        with pytest.raises(UsageError, match="^expected pictures with labels, got none "):
+            load_labelled([source], image_size=8, split=split)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="^expected pictures with labels, got none in .*empty$"):
+        load_labelled([tmp_path / "empty"], image_size=8)
+    with pytest.raises(UsageError, match="got none in no source$"):
+        load_labelled([], image_size=8)
+
+
+def test_real_pictures(shared, tmp_path):
+    rows = pq.ParquetFile(shared / "data" / "caltech101" / "caltech101-00.parquet").read_row_group(0).slice(0, 60)
+    pq.write_table(rows, tmp_path / "some.parquet")
+    images = load_labelled([tmp_path / "some.parquet"], image_size=32)
+    assert images.labels == tuple(rows["label"].to_pylist()) and not images.unreadable
+    plain = [
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((32, 32), Image.Resampling.BOX))
+        for data in rows["image"].to_pylist()
+    ]
+    differences = np.abs(images.pixels.astype(int) - np.stack(plain)).mean((1, 2, 3))
+    assert differences.mean() < 5 and differences.max() < 12

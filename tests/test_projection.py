@@ -1,0 +1,103 @@
+"""The projection by principal axes against scikit-learn, and what each strength of whitening keeps."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import nn
+
+from retrieval.coatnet import CONFIGS
+from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
+from retrieval.projection import batches, fit_projection, pooled_vectors
+
+
+def pooled(num: int = 400, num_channels: int = 12) -> torch.Tensor:
+    """Correlated, off centre, each axis about 0.7 as wide as the one before."""
+    random = np.random.default_rng(0)
+    axes = np.linalg.qr(random.normal(size=(num_channels, num_channels)))[0]
+    numbers = random.normal(size=(num, num_channels)) * 3 * 0.7 ** np.arange(num_channels)
+    return torch.from_numpy(numbers @ axes + 5).float()
+
+
+def fitted(pooled_NC: torch.Tensor, num_dims: int, **settings) -> torch.Tensor:
+    projection = nn.Linear(pooled_NC.shape[1], num_dims)
+    fit_projection(projection, pooled_NC, **settings)
+    with torch.no_grad():
+        return projection(pooled_NC)
+
+
+def test_by_hand():
+    # Spread 4 along (0.6, 0.8), 1 across it, about the mean (10, 20).
+    along, across = torch.tensor([0.6, 0.8]), torch.tensor([-0.8, 0.6])
+    steps = torch.tensor([[4.0, 0], [-4, 0], [0, 1], [0, -1]])
+    pooled_NC = torch.tensor([10.0, 20.0]) + steps @ torch.stack([along, across])
+    plain = fitted(pooled_NC, 2, whitening=0.0)
+    torch.testing.assert_close(plain.abs(), steps.abs(), rtol=1e-4, atol=1e-4)
+    # The variances are 8 and ½: half-whitening divides by 8^¼ and (½)^¼.
+    half = fitted(pooled_NC, 2)
+    torch.testing.assert_close(half.abs(), steps.abs() / torch.tensor([8.0, 0.5]) ** 0.25, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_dims", [3, 12])
+def test_whitening_of_nought_and_one_are_scikit_learn_s(num_dims):
+    pooled_NC = pooled()
+    for whitening in (0.0, 1.0):
+        reference = PCA(num_dims, whiten=bool(whitening), svd_solver="full").fit_transform(pooled_NC.double().numpy())
+        if whitening:
+            # scikit-learn divides by the spread of N − 1 degrees of freedom.
+            reference *= np.sqrt(len(pooled_NC) / (len(pooled_NC) - 1))
+        projected = fitted(pooled_NC, num_dims, whitening=whitening).numpy()
+        signs = np.sign((reference * projected).sum(0))
+        np.testing.assert_allclose(projected * signs, reference, atol=2e-4)
+
+
+def test_half_whitening_lies_between():
+    plain, half, full = (fitted(pooled(), 12, whitening=whitening) for whitening in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(full.std(0, correction=0), torch.ones(12), rtol=1e-3, atol=0)
+    torch.testing.assert_close(half.std(0, correction=0), plain.std(0, correction=0).sqrt(), rtol=1e-3, atol=0)
+
+
+def test_without_whitening_no_inner_product_changes():
+    pooled_NC = pooled()
+    centred = (pooled_NC.double() - pooled_NC.double().mean(0)).float()
+    projected = fitted(pooled_NC, 20, whitening=0.0)
+    torch.testing.assert_close(projected @ projected.T, centred @ centred.T, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_axes_are_centred_uncorrelated_widest_first_and_zero_beyond_the_channels(whitening):
+    projected = fitted(pooled(), 20, whitening=whitening)
+    assert (projected[:, 12:] == 0).all()
+    torch.testing.assert_close(projected.mean(0), torch.zeros(20), rtol=0, atol=1e-4)
+    covariance = torch.cov(projected[:, :12].T)
+    torch.testing.assert_close(covariance, covariance.diag().diag(), rtol=0, atol=1e-3)
+    assert (covariance.diag().diff() <= 1e-4).all()
+
+
+@pytest.mark.parametrize("num", [1, 5])
+def test_degenerate_vectors_give_finite_numbers(num):
+    few = pooled()[:num]
+    for pooled_NC in (few, few[:1].repeat(4, 1)):
+        assert fitted(pooled_NC, 16).isfinite().all()
+
+
+def test_pooled_vectors_come_in_order_whatever_the_batch():
+    config = EmbedderConfig(backbone=CONFIGS["coatnet_micro"], image_size=32)
+    torch.manual_seed(0)
+    network = EmbedderNetwork(config).train()
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+    whole = pooled_vectors(network, pixels)
+    assert whole.shape == (7, 256) and whole.dtype == torch.float32 and network.training
+    parts = pooled_vectors(network, pixels, batch_size=3)
+    cosines = nn.functional.cosine_similarity(whole[:, None], parts[None], dim=-1)
+    assert (cosines.argmax(1) == torch.arange(7)).all() and cosines.diag().min() > 0.999
+
+
+def test_batches_are_scaled_to_minus_one_and_one():
+    pixels = np.zeros((5, 2, 4, 3), np.uint8)
+    pixels[..., 1] = 255
+    parts = list(batches(pixels, 2))
+    assert [len(part) for part in parts] == [2, 2, 1] and parts[0].shape == (2, 3, 2, 4)
+    assert (parts[0][:, 0] == -1).all() and (parts[0][:, 1] == 1).all()
+    scaled = scale_pixels(torch.from_numpy(pixels))
+    assert scaled.is_contiguous(memory_format=torch.channels_last)
