@@ -4,12 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from indexer.index import Hit, Index
+    from indexer.hits import Hit
+    from indexer.index import Index
     from indexer.ingest import AddReport
 
 __all__ = ["AddReport", "Hit", "Index"]
 
-_HOMES = {"AddReport": "indexer.ingest", "Hit": "indexer.index", "Index": "indexer.index"}
+_HOMES = {"AddReport": "indexer.ingest", "Hit": "indexer.hits", "Index": "indexer.index"}
 
 
 def __getattr__(name: str):

@@ -7,7 +7,6 @@ that killed it.
 import hashlib
 import os
 import signal
-import stat
 import threading
 import time
 from collections import deque
@@ -15,13 +14,15 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import loky
 import numpy as np
 
-from indexer.corpus import MAX_IMAGE_BYTES, Item
+from indexer.image_files import read_file
+from indexer.item import Item
 from retrieval.errors import ImageError
 from retrieval.images import decode
 
@@ -192,7 +193,7 @@ def _decode_one(request: _Request, image_size: int) -> Outcome:
     if request.problem is not None:
         return Outcome(problem=request.problem)
     try:
-        data = request.data if request.data is not None else _read_file(request.path)
+        data = request.data if request.data is not None else read_file(Path(request.path))
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == request.known_sha256:
             return Outcome(sha256=sha256, num_bytes=len(data), unchanged=True)
@@ -206,13 +207,3 @@ def _decode_one(request: _Request, image_size: int) -> Outcome:
     return Outcome(
         sha256=sha256, num_bytes=len(data), width=decoded.width, height=decoded.height, pixels=decoded.pixels
     )
-
-
-def _read_file(path: str) -> bytes:
-    about = os.stat(path)
-    if not stat.S_ISREG(about.st_mode):
-        raise ImageError("expected a file, got a folder or a device")
-    if about.st_size > MAX_IMAGE_BYTES:
-        raise ImageError(f"expected at most {MAX_IMAGE_BYTES:,} bytes, got {about.st_size:,}")
-    with open(path, "rb") as file:
-        return file.read()

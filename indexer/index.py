@@ -1,55 +1,25 @@
 """The index: make one, open one, add pictures, search them."""
 
-import math
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from indexer import manifest
 from indexer.durable import sole_writer, sync_folder
-from indexer.manifest import DTYPES, Manifest, Model
+from indexer.manifest import WIDTHS, Manifest
+from indexer.records import Model
 from retrieval.errors import DamagedError, IndexFolderError, MismatchError, UsageError
 
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-    from indexer.buckets import BucketedIndex
-    from indexer.catalog import Catalog
+    from indexer.gallery import Gallery
+    from indexer.hits import Hit
     from indexer.ingest import AddReport
 
-WIDTHS = (32, 64, 128, 256, 512)
 _LOCK = "lock"
 _OWN_NAMES = {"manifest.json", "history", "segments", "deleted", "failures.jsonl", _LOCK}
-_SUBTRACT_WEIGHT = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hit:
-    """A picture that answers a query.
-
-    `score` orders the hits (inner product with the whole query, at most 1); `similarity` is the cosine over the hit's
-    own `dim` numbers, 1.0 for the same picture. `columns` are the source's own, as values that JSON knows.
-    """
-
-    rank: int
-    id: str
-    uri: str
-    score: float
-    similarity: float
-    dim: int
-    label: str | None
-    columns: dict[str, Any]
-
-
-class _Gallery(NamedTuple):
-    """What a search needs: the catalog, and the vectors under the numbers of its rows."""
-
-    catalog: "Catalog"
-    buckets: "BucketedIndex"
 
 
 class Index:
@@ -60,22 +30,31 @@ class Index:
         self._manifest = state
         self._embedder = embedder
         self._device = device
-        self._gallery: _Gallery | None = None
+        self._gallery: Gallery | None = None
 
     @classmethod
     def create(
-        cls, path: str | Path, embedder: Any, *, widths: Sequence[int] = WIDTHS, dtype: str = "float16"
+        cls,
+        path: str | Path,
+        embedder: Any,
+        *,
+        widths: Sequence[int] = WIDTHS,
+        dtype: str = "float16",
+        index_type: str = "auto",
     ) -> "Index":
         """Make an empty index for the vectors of `embedder`, in a folder that is empty or not there yet.
 
         `widths` are the lengths of the buckets, rising to the embedder's own last one; `dtype` "float16" or "float32"
-        is how vectors are stored. Raises `IndexFolderError` or `UsageError`.
+        is how vectors are stored; `index_type` how they are searched: "Flat" compares them all, another FAISS factory
+        string ("HNSW32") builds that over each bucket, "auto" chooses. Raises `IndexFolderError` or `UsageError`.
         """
-        path, widths = Path(path), tuple(widths)
-        if not widths or list(widths) != sorted(set(widths)) or widths[0] < 1 or widths[-1] != embedder.widths[-1]:
-            raise UsageError(f"expected rising widths, the last one {embedder.widths[-1]}, got {widths}")
-        if dtype not in DTYPES:
-            raise UsageError(f"expected dtype 'float16' or 'float32', got {dtype!r}")
+        from indexer.buckets import BucketedIndex
+
+        path = Path(path)
+        # An empty one refuses what a full one would.
+        widths = BucketedIndex(widths, dtype=dtype, device="cpu", index_type=index_type).widths
+        if widths[-1] != embedder.widths[-1]:
+            raise UsageError(f"expected widths up to {embedder.widths[-1]}, the embedder's last one, got {widths}")
         _refuse_occupied(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -84,7 +63,7 @@ class Index:
         with sole_writer(path / _LOCK):
             _refuse_occupied(path)
             model = Model(name=embedder.name, fingerprint=embedder.fingerprint, image_size=embedder.image_size)
-            state = Manifest(version=0, model=model, widths=widths, dtype=dtype)
+            state = Manifest(version=0, model=model, widths=widths, dtype=dtype, index_type=index_type)
             manifest.publish(path, state)
             sync_folder(path.parent)
         return cls(path, state, embedder, "auto")
@@ -93,7 +72,7 @@ class Index:
     def open(cls, path: str | Path, embedder: Any = None, *, device: str = "auto") -> "Index":
         """Open an index; `embedder` must be the one it was made with, and is loaded by its name when first needed.
 
-        `device` ("auto", "cpu", "cuda") is where the model and FAISS run. Raises `IndexFolderError` where there is no
+        `device` ("auto", "cpu", "cuda") is where the model and a plain scan run. Raises `IndexFolderError` where there is no
         index, `DamagedError` where its manifest is not as it was written, `MismatchError` for another embedder.
         """
         state = manifest.read(Path(path))
@@ -158,7 +137,7 @@ class Index:
         crop: tuple[int, int, int, int] | None = None,
         where: str | None = None,
         min_score: float | None = None,
-    ) -> list[Hit]:
+    ) -> "list[Hit]":
         """The pictures most alike, best first; those of one score by the order in which they were added.
 
         `query` is a picture (a path or a hit's uri, bytes, a PIL image, an (H, W, 3) uint8 array) or a list of them,
@@ -166,19 +145,15 @@ class Index:
         height) in pixels of the upright query keeps that part of it. `where` is an SQL condition over the catalog's
         columns. Hits that score below `min_score` are dropped. Raises `ImageError`, `UsageError`, `DamagedError`.
         """
-        import numpy as np
+        from indexer.hits import hits_of
+        from indexer.query import query_vector
 
         gallery = self._open_gallery()
         allowed = None if where is None else gallery.catalog.where(where)
-        vector = self._query_vector(query, subtract, crop)
+        vector = query_vector(self.embedder, query, subtract=subtract, crop=crop)
         scores, numbers = gallery.buckets.search(vector[None], top_k, allowed=allowed)
-        # Lengths of all the prefixes of the query at once.
-        lengths = np.sqrt(np.cumsum(vector.astype(np.float64) ** 2))
-        hits = []
-        for score, number in zip(scores[0].tolist(), numbers[0].tolist(), strict=True):
-            if min_score is None or score >= min_score:
-                hits.append(_hit(len(hits) + 1, score, gallery.catalog.row(number), lengths))
-        return hits
+        hits = hits_of(gallery.catalog, vector, scores[0], numbers[0])
+        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
 
     def info(self) -> dict[str, Any]:
         """What the index holds, from its manifest alone; `size_bytes` is that of all files which the manifest names."""
@@ -204,103 +179,16 @@ class Index:
 
     def read_image(self, uri: str) -> bytes:
         """The bytes of the picture that a hit's `uri` names; raises `ImageError` where it is gone."""
-        from indexer import corpus
+        from indexer.corpus import read_image
 
-        return corpus.read_image(uri)
+        return read_image(uri)
 
-    def _open_gallery(self) -> _Gallery:
+    def _open_gallery(self) -> "Gallery":
         if self._gallery is None:
-            self._gallery = _load_gallery(self.path, self._manifest, self._device)
+            from indexer import gallery
+
+            self._gallery = gallery.read(self.path, self._manifest, self._device)
         return self._gallery
-
-    def _query_vector(self, query: Any, subtract: Any, crop: tuple[int, int, int, int] | None) -> "np.ndarray":
-        import numpy as np
-
-        liked, disliked = _as_list(query), _as_list(subtract)
-        if not liked or (crop is not None and len(liked) != 1):
-            raise UsageError(f"expected a query, or several without crop, got {len(liked)} with crop={crop}")
-        size = self.embedder.image_size
-        pixels = [_read_picture(liked[0], size, crop)] + [_read_picture(each, size) for each in liked[1:] + disliked]
-        full = self.embedder.encode_pixels(np.stack(pixels)).full
-        vector = full[: len(liked)].mean(axis=0)
-        if disliked:
-            vector = vector - _SUBTRACT_WEIGHT * full[len(liked) :].mean(axis=0)
-        length = np.linalg.norm(vector)
-        if length < 1e-6:
-            raise UsageError("expected queries that leave something to look for, got ones that cancel each other out")
-        return (vector / length).astype(np.float32)
-
-
-def _load_gallery(path: Path, state: Manifest, device: str) -> _Gallery:
-    import numpy as np
-
-    from indexer import catalog, segments
-    from indexer.buckets import BucketedIndex
-
-    buckets = BucketedIndex(state.widths, dtype=state.dtype, device=device)
-    tables, lives, first = [], [], 0
-    for segment in segments.read(path, state):
-        table = segment.table()
-        live = segment.live(table)
-        bucket_of_row = table["bucket"].to_numpy()
-        for width in segment.record.rows.buckets:
-            (rows,) = np.nonzero(bucket_of_row == width)
-            vectors, kept = segment.vectors(width), live[rows]
-            try:
-                buckets.add_rows(first + rows[kept], vectors if kept.all() else vectors[kept], width)
-            except UsageError as error:
-                where = f"vectors of width {width} in {segment.home}"
-                raise DamagedError(f"expected sound {where}, got: {error}; `verify` lists what is damaged") from None
-        tables.append(table)
-        lives.append(live)
-        first += len(live)
-    live = np.concatenate(lives) if lives else np.zeros(0, dtype=bool)
-    return _Gallery(catalog.Catalog(catalog.join(tables), live), buckets)
-
-
-def _read_picture(picture: Any, image_size: int, crop: tuple[int, int, int, int] | None = None) -> "np.ndarray":
-    """A path or uri, bytes, a PIL image or an (H, W, 3) uint8 array, as (image_size, image_size, 3) pixels."""
-    from indexer.corpus import read_image
-    from retrieval.images import read_pixels
-
-    if isinstance(picture, str | os.PathLike):
-        picture = read_image(os.fspath(picture))
-    if crop is None:
-        return read_pixels(picture, image_size)
-    pixels = read_pixels(picture, None)
-    x, y, width, height = crop
-    bottom, right = pixels.shape[:2]
-    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > right or y + height > bottom:
-        raise UsageError(f"expected a crop x,y,width,height inside of {right}x{bottom} pixels, got {crop}")
-    return read_pixels(pixels[y : y + height, x : x + width], image_size)
-
-
-def _as_list(pictures: Any) -> list:
-    return list(pictures) if isinstance(pictures, list | tuple) else [pictures]
-
-
-def _hit(rank: int, score: float, row: dict[str, Any], lengths: "np.ndarray") -> Hit:
-    from indexer.catalog import SCHEMA
-
-    length = float(lengths[row["dim"] - 1])
-    return Hit(
-        rank=rank,
-        id=row["id"],
-        uri=row["uri"],
-        score=score,
-        # Vectors stored as float16 may come out a trifle too long.
-        similarity=max(-1.0, min(1.0, score / length)) if length > 0 else 0.0,
-        dim=row["dim"],
-        label=row["label"],
-        columns={name: _plain(value) for name, value in row.items() if name not in SCHEMA.names},
-    )
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON knows it: dates, durations and decimals as text, what is no number as None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _problems(path: Path) -> Iterator[str]:

@@ -1,12 +1,10 @@
 """Adding pictures to an index: decode, encode, and commit every few seconds, so that a sudden end loses little."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -15,15 +13,16 @@ import loky
 import numpy as np
 from tqdm import tqdm
 
-from indexer import corpus, durable, segments
+from indexer import corpus, segments
 from indexer.buckets import width_of
 from indexer.catalog import Row
-from indexer.corpus import Item
 from indexer.decoding import Outcome, Task, decode_all
+from indexer.failures import FAILURES, Failures
+from indexer.ids import free_id, read_known
+from indexer.item import Item
 from indexer.manifest import Manifest, publish, read
-from retrieval.errors import DamagedError, ImageError, UsageError
+from retrieval.errors import ImageError, UsageError
 
-FAILURES = "failures.jsonl"
 _MOST_PENDING = 32_768
 
 
@@ -72,8 +71,8 @@ class Ingest:
         self.embedder = embedder
         self.config = config
         self.manifest = read(folder)
-        self._known = _known(folder, self.manifest)
-        self._failures = _Failures(folder / FAILURES)
+        self._known = read_known(folder, self.manifest)
+        self._failures = Failures(folder / FAILURES)
         self._failed: list[dict[str, str]] = []
         self._num = dict.fromkeys(("added", "unchanged", "updated"), 0)
         self._batch: list[tuple[Item, Outcome]] = []
@@ -113,7 +112,7 @@ class Ingest:
     def _tasks(self, items: Iterable[Item]) -> Iterator[Task]:
         seen: dict[str, str] = {}
         for item in items:
-            item_id = _free_id(item, self._known, seen)
+            item_id = free_id(item, self._known, seen)
             if item_id is not None:
                 seen[item_id] = item.uri
                 known = self._known.get(item_id)
@@ -197,48 +196,6 @@ def _write(folder: Path, state: Manifest, encoded: Sequence[_Encoded]) -> Manife
     return state.following(segments=(*state.segments, segment), tombstones=(*state.tombstones, *tombstones))
 
 
-class _Known(NamedTuple):
-    """What the index holds under an id."""
-
-    uri: str
-    sha256: str
-    place: segments.Place
-
-
-def _known(folder: Path, state: Manifest) -> dict[str, _Known]:
-    known = {}
-    for segment in segments.read(folder, state):
-        table = segment.table(["id", "uri", "sha256", "dim", "bucket"])
-        rows = zip(*table.to_pydict().values(), segment.live(table), strict=True)
-        for number, (item_id, uri, sha256, dim, bucket, live) in enumerate(rows):
-            if live:
-                place = segments.Place(segment=segment.record.id, row=number, dim=dim, bucket=bucket)
-                known[item_id] = _Known(uri, sha256, place)
-    return known
-
-
-def _free_id(item: Item, known: dict[str, _Known], seen: dict[str, str]) -> str | None:
-    """The id under which to keep a picture: its own, or one with its source before it; None if this run had it already.
-
-    An id stays with the place it came from, as long as there is something at that place.
-    """
-    prefixed = f"{item.source}/{item.id}"
-    free = None
-    for candidate in chain((item.id, prefixed), (f"{prefixed}~{number}" for number in count(2))):
-        if seen.get(candidate) == item.uri:
-            return None
-        if candidate in seen:
-            continue
-        holder = known.get(candidate)
-        if holder is None:
-            return free or candidate
-        if holder.uri == item.uri:
-            return candidate
-        home = corpus.container(holder.uri)
-        if free is None and (home == corpus.container(item.uri) or not home.exists()):
-            free = candidate
-
-
 def _row(item: Item, outcome: Outcome, dim: int, bucket: int) -> Row:
     return Row(
         id=item.id,
@@ -252,34 +209,3 @@ def _row(item: Item, outcome: Outcome, dim: int, bucket: int) -> Row:
         label=item.label,
         columns=item.columns,
     )
-
-
-class _Failures:
-    """The file of the pictures that cannot be read at present: one line of JSON each, with `id, uri, reason, when`."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._by_id: dict[str, dict[str, str]] = {}
-        self._saved = True
-        if path.exists():
-            try:
-                lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-                # What is no more there fails no more.
-                self._by_id = {line["id"]: line for line in lines if corpus.container(line["uri"]).exists()}
-            except (ValueError, TypeError, KeyError) as error:
-                raise DamagedError(f"expected a failure a line in {path}, got {error!r}; delete the file") from None
-            self._saved = len(self._by_id) == len(lines)
-
-    def note(self, failure: dict[str, str]) -> None:
-        self._by_id[failure["id"]] = {**failure, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-        self._saved = False
-
-    def forget(self, item_id: str) -> None:
-        if self._by_id.pop(item_id, None) is not None:
-            self._saved = False
-
-    def save(self) -> None:
-        if not self._saved:
-            lines = "".join(json.dumps(line) + "\n" for line in self._by_id.values())
-            durable.replace(self._path, lines.encode("ascii"))
-            self._saved = True

@@ -6,111 +6,46 @@ Reading it needs the standard library alone, so that asking an index for its siz
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from indexer import durable
+from indexer.records import FileRecord, Model, SegmentRecord, TombstoneRecord, expect, is_count
 from retrieval.errors import DamagedError, IndexFolderError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 HISTORY = "history"
-DTYPES = {"float16": 2, "float32": 4}
-"""How vectors may be stored, and the bytes that a number takes."""
+WIDTHS = (32, 64, 128, 256, 512)
+"""The lengths of the buckets, where nothing else is asked for."""
 
-_ID = re.compile(r"[0-9a-z-]{1,64}")
-_FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(parquet|npy|faiss)")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileRecord:
-    """A file as it was written: its size in bytes and the hex sha256 of its content."""
-
-    size: int
-    sha256: str
-
-    def __post_init__(self):
-        _expect(_is_count(self.size) and _matches(_SHA256, self.sha256), f"a file's size and sha256, got {self}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """How many rows a file speaks of, in each bucket (keys are widths), and the sum of their dims."""
-
-    buckets: dict[int, int] = field(default_factory=dict)
-    sum_dims: int = 0
-
-    def __post_init__(self):
-        _expect(
-            isinstance(self.buckets, dict)
-            and all(_is_count(width) and _is_count(num) for width, num in self.buckets.items())
-            and _is_count(self.sum_dims),
-            f"row counts per bucket and a sum of dims, got {self}",
-        )
-
-    @property
-    def num(self) -> int:
-        return sum(self.buckets.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentRecord:
-    """A segment: the folder `segments/<id>`, its rows, and its files by name."""
-
-    id: str
-    rows: Rows
-    files: dict[str, FileRecord]
-
-    def __post_init__(self):
-        _expect(_matches(_ID, self.id), f"a segment's id, got {self.id!r}")
-        _expect(all(_matches(_FILE_NAME, name) for name in self.files), f"names of files, got {[*self.files]}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TombstoneRecord:
-    """The file `deleted/<id>.parquet`: which rows of earlier segments no longer count."""
-
-    id: str
-    rows: Rows
-    file: FileRecord
-
-    def __post_init__(self):
-        _expect(_matches(_ID, self.id), f"a tombstone file's id, got {self.id!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """The model that made the vectors: the name it was loaded by, its fingerprint (hex), its input side in pixels."""
-
-    name: str
-    fingerprint: str
-    image_size: int
-
-    def __post_init__(self):
-        named = all(isinstance(text, str) and text for text in (self.name, self.fingerprint))
-        _expect(named and _is_count(self.image_size), f"a model's name, fingerprint and image size, got {self}")
+DTYPES = ("float16", "float32")
+"""How vectors may be stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """One complete state of an index; `version` counts up from 0 with each write."""
+    """One complete state of an index; `version` counts up from 0 with each write.
+
+    `index_type` is how a search is to look at the vectors: "auto", "Flat" or another FAISS factory string.
+    """
 
     version: int
     model: Model
     widths: tuple[int, ...]
     dtype: str
+    index_type: str = "auto"
     segments: tuple[SegmentRecord, ...] = ()
     tombstones: tuple[TombstoneRecord, ...] = ()
 
     def __post_init__(self):
-        _expect(_is_count(self.version), f"a version, got {self.version!r}")
-        rising = all(_is_count(width) for width in self.widths) and self.widths == tuple(sorted(set(self.widths)))
-        _expect(bool(self.widths) and rising and self.widths[0] > 0, f"rising widths, got {self.widths}")
-        _expect(self.dtype in DTYPES, f"a dtype of {[*DTYPES]}, got {self.dtype!r}")
+        expect(is_count(self.version), f"a version, got {self.version!r}")
+        rising = all(is_count(width) for width in self.widths) and self.widths == tuple(sorted(set(self.widths)))
+        expect(bool(self.widths) and rising and self.widths[0] > 0, f"rising widths, got {self.widths}")
+        expect(self.dtype in DTYPES, f"a dtype of {DTYPES}, got {self.dtype!r}")
+        expect(isinstance(self.index_type, str), f"an index type, got {self.index_type!r}")
 
     @property
     def num_images(self) -> int:
@@ -153,19 +88,19 @@ class Manifest:
         try:
             content = json.loads(data)
             schema = content.pop("schema")
-            _expect(schema == SCHEMA, f"schema version {SCHEMA}, got {schema!r} (made by another version of Spyglass?)")
+            expect(schema == SCHEMA, f"schema version {SCHEMA}, got {schema!r} (made by another version of Spyglass?)")
             content.pop("checksum")
             manifest = cls(
                 model=Model(**content.pop("model")),
                 widths=tuple(content.pop("widths")),
-                segments=tuple(_segment(**part) for part in content.pop("segments")),
-                tombstones=tuple(_tombstone(**part) for part in content.pop("tombstones")),
+                segments=tuple(SegmentRecord.from_json(**part) for part in content.pop("segments")),
+                tombstones=tuple(TombstoneRecord.from_json(**part) for part in content.pop("tombstones")),
                 **content,
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DamagedError(f"expected a manifest, got {type(error).__name__}: {error}") from None
         # Catches what parses and yet was not written by us: a flipped digit, a changed blank, a wrong checksum.
-        _expect(manifest.to_bytes() == data, "the bytes that were written, got others (the checksum does not fit)")
+        expect(manifest.to_bytes() == data, "the bytes that were written, got others (the checksum does not fit)")
         return manifest
 
 
@@ -206,8 +141,8 @@ def history_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     for name in sorted(names):
         try:
             past = Manifest.from_bytes((folder / HISTORY / name).read_bytes())
-            _expect(past.version != manifest.version or past == manifest, "a copy of manifest.json, got another state")
-            _expect(name == _history_name(past.version), f"version {past.version} under its own name")
+            expect(past.version != manifest.version or past == manifest, "a copy of manifest.json, got another state")
+            expect(name == _history_name(past.version), f"version {past.version} under its own name")
         except (OSError, DamagedError) as error:
             yield f"{HISTORY}/{name}: {getattr(error, 'strerror', None) or error}"
 
@@ -216,32 +151,5 @@ def _history_name(version: int) -> str:
     return f"{version:06d}.json"
 
 
-def _segment(*, rows: dict, files: dict, **fields: Any) -> SegmentRecord:
-    records = {name: FileRecord(**file) for name, file in files.items()}
-    return SegmentRecord(rows=_rows(**rows), files=records, **fields)
-
-
-def _tombstone(*, rows: dict, file: dict, **fields: Any) -> TombstoneRecord:
-    return TombstoneRecord(rows=_rows(**rows), file=FileRecord(**file), **fields)
-
-
-def _rows(*, buckets: dict, **fields: Any) -> Rows:
-    # JSON's keys are text.
-    return Rows(buckets={int(width): num for width, num in buckets.items()}, **fields)
-
-
 def _dump(content: dict) -> bytes:
     return json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _matches(pattern: re.Pattern, value: object) -> bool:
-    return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _expect(holds: bool, what: str) -> None:
-    if not holds:
-        raise DamagedError(f"expected {what}")

@@ -68,7 +68,7 @@ def _candidates(parts, queries, num_wanted, scan):
         propose = bucket.scan if scan else bucket.candidates
         with tuned(len(queries)):
             rough, positions = propose(cut, min(num_wanted, num_rows), allowed)
-        found.append((rough, positions, np.full(positions.shape, owner)))
+        found.append((rough, positions, np.full(positions.shape, owner, np.int16)))
     return best(num_wanted, *(np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True)))
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexer import catalog, durable
-from indexer.manifest import FileRecord, Manifest, Rows, SegmentRecord, TombstoneRecord
+from indexer.manifest import Manifest
+from indexer.records import FileRecord, Rows, SegmentRecord, TombstoneRecord
 from retrieval.errors import DamagedError
 
 SEGMENTS = "segments"

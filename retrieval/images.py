@@ -5,6 +5,8 @@ Imports no torch, so that worker processes stay small.
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +45,7 @@ def decode(data: bytes, image_size: int | None) -> Decoded:
     if not data:
         raise ImageError("expected a picture, got an empty file")
     pixels, (width, height) = _read_jpeg(data, image_size) or _read_with_pillow(data, image_size)
-    if image_size is not None:
-        pixels = squash(pixels, image_size)
-    return Decoded(pixels=np.ascontiguousarray(pixels), width=width, height=height)
+    return Decoded(pixels=_fitted(pixels, image_size), width=width, height=height)
 
 
 def read_pixels(picture: str | Path | bytes | Image.Image | np.ndarray, image_size: int | None) -> np.ndarray:
@@ -53,16 +53,18 @@ def read_pixels(picture: str | Path | bytes | Image.Image | np.ndarray, image_si
     if isinstance(picture, (str, Path)):
         try:
             picture = Path(picture).read_bytes()
-        except OSError as error:
-            raise ImageError(f"expected a readable picture, got {picture}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: no name that a file could have
+            reason = getattr(error, "strerror", None) or error
+            raise ImageError(f"expected a readable picture, got {picture}: {reason}") from None
     if isinstance(picture, (bytes, bytearray, memoryview)):
         return decode(bytes(picture), image_size).pixels
     if isinstance(picture, Image.Image):
-        picture = np.asarray(_flatten(ImageOps.exif_transpose(picture)))
+        with _pillow_errors():
+            picture = np.asarray(_flatten(ImageOps.exif_transpose(picture)))
     if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         got = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
         raise ImageError(f"expected a path, bytes, a Pillow image or (H, W, 3) uint8 RGB, got {got}")
-    return np.ascontiguousarray(picture if image_size is None else squash(picture, image_size))
+    return _fitted(picture, image_size)
 
 
 def squash(pixels: np.ndarray, image_size: int) -> np.ndarray:
@@ -72,6 +74,12 @@ def squash(pixels: np.ndarray, image_size: int) -> np.ndarray:
         return pixels
     shrinks = height >= image_size and width >= image_size
     return cv2.resize(pixels, (image_size, image_size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _fitted(pixels: np.ndarray, image_size: int | None) -> np.ndarray:
+    if pixels.size == 0:
+        raise ImageError(f"expected a picture with pixels, got one of {pixels.shape[1]}x{pixels.shape[0]}")
+    return np.ascontiguousarray(pixels if image_size is None else squash(pixels, image_size))
 
 
 def _read_jpeg(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[int, int]] | None:
@@ -87,7 +95,10 @@ def _read_jpeg(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[i
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
     except ValueError:
         return None
-    orientation = _jpeg_orientation(data)
+    try:
+        orientation = _jpeg_orientation(data)
+    except Exception:  # whatever an odd EXIF block makes Pillow raise
+        return None
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return _upright(pixels, orientation), (width, height)
@@ -121,19 +132,25 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _read_with_pillow(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    with _pillow_errors(), Image.open(io.BytesIO(data)) as image:
+        if image_size is not None:
+            image.draft("RGB", (2 * image_size, 2 * image_size))
+        full_size = image.size if image.format != "JPEG" else _jpeg_size(data, image.size)
+        upright = ImageOps.exif_transpose(image)
+        if upright.size != image.size:
+            full_size = full_size[::-1]
+        return np.asarray(_flatten(upright)), full_size
+
+
+@contextmanager
+def _pillow_errors() -> Iterator[None]:
+    """Make an `ImageError` of everything that Pillow raises."""
     try:
         with warnings.catch_warnings():
             # Pillow warns about what it can live with (odd EXIF, a palette's transparency); bombs it must not forgive.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                if image_size is not None:
-                    image.draft("RGB", (2 * image_size, 2 * image_size))
-                full_size = image.size if image.format != "JPEG" else _jpeg_size(data, image.size)
-                upright = ImageOps.exif_transpose(image)
-                if upright.size != image.size:
-                    full_size = full_size[::-1]
-                return np.asarray(_flatten(upright)), full_size
+            yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, got more (a decompression bomb?)") from None
     except UnidentifiedImageError:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import trange
 
-from retrieval.dimension import soft_cut
+from retrieval.dimension import DimensionPredictor, soft_cut
 from retrieval.errors import UsageError
 from retrieval.network import EmbedderNetwork
 
@@ -40,12 +40,15 @@ def energy_dims(full_ND: torch.Tensor, *, budget: float, min_dim: int, max_dim: 
     `full_ND` has unit length, so a prefix keeps the sum of its squares; the share is found by bisection.
     """
     energy_ND = full_ND.square().cumsum(1)
+
+    def dims_at(share: float) -> torch.Tensor:
+        return ((energy_ND < share).sum(1) + 1).clamp(min_dim, max_dim).float()
+
     low, high = 0.0, 1.0
     for _ in range(40):
         share = (low + high) / 2
-        dims_N = ((energy_ND < share).sum(1) + 1).clamp(min_dim, max_dim).float()
-        low, high = (share, high) if dims_N.mean() < budget else (low, share)
-    return dims_N
+        low, high = (share, high) if dims_at(share).mean() < budget else (low, share)
+    return dims_at(high)
 
 
 def shorten(
@@ -89,3 +92,16 @@ def shorten(
         optimizer.step()
         schedule.step()
     predictor.eval()
+    calibrate(predictor, pooled_NC, config.budget)
+
+
+@torch.no_grad()
+def calibrate(predictor: DimensionPredictor, pooled_NC: torch.Tensor, budget: float) -> None:
+    """Shift the predictor's last bias so that the mean of `d` over `pooled_NC` is `budget`, in place."""
+    bias = predictor.net[-1].bias
+    trained = bias.clone()
+    low, high = -20.0, 20.0
+    for _ in range(40):
+        shift = (low + high) / 2
+        bias.copy_(trained + shift)
+        low, high = (shift, high) if predictor(pooled_NC).mean() < budget else (low, shift)

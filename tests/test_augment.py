@@ -184,7 +184,6 @@ def test_the_share_of_changed_pictures():
         ({"min_area": 1.2}, r"^expected min_area in \(0, 1\], got 1.2$"),
         ({"vary_complexity": 1.5}, r"^expected vary_complexity in \[0, 1\], got 1.5$"),
         ({"vary_complexity": -0.1}, r"^expected vary_complexity in \[0, 1\], got -0.1$"),
-        ({"colour": 1.5}, r"^expected colour in \[0, 1\], got 1.5$"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):

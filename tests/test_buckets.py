@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import indexer.buckets
-from indexer.buckets import WIDTHS, BucketedIndex, width_of
+from indexer.buckets import BucketedIndex, width_of
+from indexer.factory_bucket import FactoryBucket
+from indexer.manifest import WIDTHS
 from retrieval.errors import UsageError
 
 
@@ -191,7 +192,7 @@ def test_rows_of_files_search_like_vectors(tmp_path, dtype, rows_dtype, index_ty
 
 
 def test_vectors_added_after_a_search_are_found(monkeypatch):
-    monkeypatch.setattr(indexer.buckets._FactoryBucket, "compares_all", lambda bucket, allowed: False)
+    monkeypatch.setattr(FactoryBucket, "compares_all", lambda bucket, allowed: False)
     vectors, dims = random_vectors(40, seed=0)
     for index_type in ("Flat", "HNSW8"):
         index = filled(np.arange(20), vectors[:20], dims[:20], index_type=index_type)
@@ -319,11 +320,12 @@ NAN = np.where(np.arange(512) == 0, np.nan, V)
     "call, message",
     [
         (lambda index: BucketedIndex((64, 32)), "ascending positive integers, got (64, 32)"),
-        (lambda index: BucketedIndex(dtype="int8"), "'float32' or 'float16', got 'int8'"),
+        (lambda index: BucketedIndex(dtype="int8"), "'float16' or 'float32', got 'int8'"),
         (lambda index: BucketedIndex(device="tpu"), "'auto', 'cpu' or 'cuda', got 'tpu'"),
         (lambda index: BucketedIndex(index_type="PQ7"), "FAISS factory string for vectors of 32 numbers, got 'PQ7'"),
         (lambda index: BucketedIndex(index_type="nonsense"), "got 'nonsense'"),
         (lambda index: BucketedIndex(index_type="IDMap,Flat"), "without IDMap"),
+        (lambda index: BucketedIndex(index_type="PCA16,IDMap,Flat"), "without IDMap"),
         (lambda index: BucketedIndex(index_type="HNSW8", device="cuda"), "index type 'Flat' on device 'cuda'"),
         (lambda index: index.add([8, 9], V[:, :100], D), "vectors of shape (N, 512), got (2, 100)"),
         (lambda index: index.add([8, 9], V.astype(int), D), "vectors of float32, got int64"),

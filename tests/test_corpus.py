@@ -218,7 +218,9 @@ def test_columns_that_are_not_there(tmp_path):
         corpus.read(tmp_path, label_from="kind")
 
 
-@pytest.mark.parametrize("uri", ["{}/no.png", "{}/t.parquet#9", "{}/no.parquet#0", "{}/t.tar#no.png", "{}", "\0"])
+@pytest.mark.parametrize(
+    "uri", ["{}/no.png", "{}/t.parquet#9", "{}/no.parquet#0", "{}/t.tar#no.png", "{}", "\0", "/dev/zero"]
+)
 def test_images_that_are_gone(tmp_path, uri):
     write_parquet(tmp_path / "t.parquet", image=[png(0)])
     write_tar(tmp_path / "t.tar", {"a.png": png(0)})

@@ -10,8 +10,9 @@ import pytest
 from toy import pixels_of, png
 
 from indexer import decoding
-from indexer.corpus import Item
 from indexer.decoding import Task, decode_all
+from indexer.image_files import MAX_IMAGE_BYTES
+from indexer.item import Item
 
 
 def task(number: int, *, known_sha256: str | None = None, **fields) -> Task:
@@ -90,7 +91,7 @@ def test_a_worker_that_dies_costs_the_one_picture_that_killed_it():
 
 def test_files_too_large_are_refused_unread(tmp_path):
     with (tmp_path / "huge.png").open("wb") as file:
-        file.truncate(decoding.MAX_IMAGE_BYTES + 1)
+        file.truncate(MAX_IMAGE_BYTES + 1)
     ((_, outcome),) = decoded([task(0, path=tmp_path / "huge.png")], num_workers=0)
     assert outcome.problem == "expected at most 268,435,456 bytes, got 268,435,457"
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from toy import ToyEmbedder, flip_byte, pixels_of, png, write_pngs
 
-from indexer import AddReport, Hit, Index
+from indexer import AddReport, Hit, Index, manifest
+from indexer.factory_bucket import FactoryBucket
 from retrieval.errors import DamagedError, ImageError, IndexFolderError, MismatchError, UsageError
 
 NUM = 60
@@ -195,6 +196,30 @@ def test_an_index_of_nothing_and_of_one(tmp_path, dtype):
     assert index.info()["buckets"].keys() == {"64", "512"}
 
 
+@pytest.mark.parametrize("index_type", ["auto", "Flat", "HNSW32", "IVF8,Flat", "PQ8"])
+def test_the_index_type_is_kept_and_finds_the_picture_itself(tmp_path, monkeypatch, index_type):
+    # Small buckets are compared row by row whatever the type: make FAISS's own index answer wherever it can be trained.
+    monkeypatch.setattr(FactoryBucket, "compares_all", lambda bucket, allowed: bucket.num_rows < 8)
+    photos = write_pngs(tmp_path / "photos", range(NUM))
+    made = Index.create(tmp_path / "p.index", ToyEmbedder(), widths=(512,), dtype="float32", index_type=index_type)
+    made.add(photos, num_workers=0)
+    index = Index.open(made.path, ToyEmbedder())
+    for seed in (0, 7, 59):
+        hit = index.search(png(seed))[0]
+        assert hit.id == f"{seed:03d}.png" and hit.similarity == pytest.approx(1, abs=1e-5)
+    assert index.verify() == [] and manifest.read(index.path).index_type == index_type
+
+
+def test_index_types_that_faiss_does_not_know(tmp_path):
+    for index_type in ("HNSW", "nonsense", "PQ7", "", "Flat\n", "IVF99999999999999999999,Flat"):
+        with pytest.raises(
+            UsageError, match="expected a FAISS factory string for vectors of 32 numbers, got"
+        ) as caught:
+            Index.create(tmp_path / "p.index", ToyEmbedder(), index_type=index_type)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "p.index").exists()
+
+
 def test_where_to_create(tmp_path):
     toy = ToyEmbedder()
     index = Index.create(tmp_path / "new" / "p.index", toy)
@@ -211,7 +236,7 @@ def test_where_to_create(tmp_path):
     (index.path / "manifest.json").rename(index.path / ".manifest.json.new")  # creation, cut short at its worst
     assert Index.create(index.path, toy).verify() == []
     for widths in ((), (512, 64), (64, 64, 512), (32, 64), (0, 512)):
-        with pytest.raises(UsageError, match="expected rising widths, the last one 512, got"):
+        with pytest.raises(UsageError, match="expected widths (as ascending positive integers|up to 512), "):
             Index.create(tmp_path / "other", toy, widths=widths)
     with pytest.raises(UsageError, match="expected dtype 'float16' or 'float32', got 'int8'"):
         Index.create(tmp_path / "other", toy, dtype="int8")

@@ -7,7 +7,8 @@ from toy import flip_byte
 
 from indexer import segments
 from indexer.catalog import Row
-from indexer.manifest import Manifest, Model, Rows
+from indexer.manifest import Manifest
+from indexer.records import Model, Rows
 from indexer.segments import Place
 from retrieval.errors import DamagedError
 

@@ -1,0 +1,104 @@
+"""Pictures of a .tar in WebDataset's way: members that follow each other and share a name speak of one picture."""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from indexer.image_files import refuse_too_large
+from indexer.item import PARENT, Item
+from retrieval.errors import ImageError, SourceError
+from retrieval.images import IMAGE_SUFFIXES
+
+_METADATA_SUFFIXES = frozenset({".json", ".cls", ".txt"})
+_BREAK = "(the rest of the archive)"
+
+
+def read(path: Path, label_from: str | None) -> Iterator[Item]:
+    """The pictures of an archive; raises `SourceError` at once for what is none."""
+    try:
+        tarfile.open(path, "r:").close()
+    except (OSError, tarfile.TarError) as error:
+        raise SourceError(f"expected an uncompressed .tar, got {path}: {error}") from None
+    return _items(path, label_from)
+
+
+def read_member(path: Path, name: str) -> bytes:
+    """The bytes of one picture; raises `KeyError` where there is none of that name, `ImageError` and tar's own."""
+    with tarfile.open(path, "r:") as archive:
+        return _bytes_of(archive, archive.getmember(name))
+
+
+def _items(path: Path, label_from: str | None) -> Iterator[Item]:
+    with tarfile.open(path, "r:") as archive:
+        for _, group in groupby(_members(archive), key=lambda member: _sample_key(member[0])):
+            members = list(group)
+            columns: dict[str, Any] = {}
+            for name, data in members:
+                columns.update(_metadata(name, data))
+            label = columns.pop(label_from or "label", columns.get("cls"))
+            for name, data in members:
+                member = PurePosixPath(name)
+                if member.suffix.lower() in IMAGE_SUFFIXES or name == _BREAK:
+                    yield Item(
+                        id=str(member),
+                        uri=f"{path}#{name}",
+                        source=path.stem,
+                        data=data if isinstance(data, bytes) else None,
+                        label=member.parent.name if label_from == PARENT else None if label is None else str(label),
+                        columns=columns,
+                        problem=data if isinstance(data, str) else None,
+                    )
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes | str]]:
+    """The name of each visible file, with its bytes, or with what is wrong as text; `_BREAK` for the rest of all."""
+    try:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # tarfile remembers each one, millions of them
+            name = PurePosixPath(member.name)
+            hidden = any(part.startswith(".") for part in name.parts)
+            if member.isreg() and not hidden and name.suffix.lower() in IMAGE_SUFFIXES | _METADATA_SUFFIXES:
+                try:
+                    data = _bytes_of(archive, member)
+                except ImageError as error:
+                    data = str(error)
+                yield member.name, data
+        # tarfile takes a damaged header for the end; the true end is a block of zeros.
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError(f"no header at byte {archive.offset}")
+    except (OSError, tarfile.TarError) as error:
+        yield _BREAK, f"expected a whole archive, got one that breaks off: {error}"
+
+
+def _bytes_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    refuse_too_large(member.size)
+    file = archive.extractfile(member)
+    if file is None:
+        raise ImageError(f"expected a file in the archive, got something else: {member.name}")
+    return file.read()
+
+
+def _sample_key(name: str) -> tuple[PurePosixPath, str]:
+    """The folder, and the name up to its first dot."""
+    path = PurePosixPath(name)
+    return path.parent, path.name.partition(".")[0]
+
+
+def _metadata(name: str, data: bytes | str) -> dict[str, Any]:
+    """What a .json, .cls or .txt beside a picture says of it; one that cannot be read says nothing."""
+    kind = PurePosixPath(name).suffix
+    if kind not in _METADATA_SUFFIXES or isinstance(data, str):
+        return {}
+    text = data.decode("utf-8", "replace")
+    if kind != ".json":
+        return {kind[1:]: text.strip()}
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    scalars = values.items() if isinstance(values, dict) else ()
+    return {key: value for key, value in scalars if not isinstance(value, dict | list)}

@@ -1,0 +1,44 @@
+"""The file of the pictures that cannot be read at present, and why."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from indexer import corpus, durable
+from retrieval.errors import DamagedError
+
+FAILURES = "failures.jsonl"
+
+
+class Failures:
+    """One line of JSON a picture, with `id, uri, reason, when`; raises `DamagedError` for a file that has others."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._by_id: dict[str, dict[str, str]] = {}
+        self._saved = True
+        if path.exists():
+            try:
+                lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+                # What is no more there fails no more.
+                self._by_id = {line["id"]: line for line in lines if corpus.container(line["uri"]).exists()}
+            except (ValueError, TypeError, KeyError) as error:
+                raise DamagedError(f"expected a failure a line in {path}, got {error!r}; delete the file") from None
+            self._saved = len(self._by_id) == len(lines)
+
+    def note(self, failure: dict[str, str]) -> None:
+        """Add a failure, `id, uri, reason`, in place of an earlier one of that id."""
+        self._by_id[failure["id"]] = {**failure, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+        self._saved = False
+
+    def forget(self, item_id: str) -> None:
+        """Say that a picture was read after all."""
+        if self._by_id.pop(item_id, None) is not None:
+            self._saved = False
+
+    def save(self) -> None:
+        """Write the file, where anything has changed."""
+        if not self._saved:
+            lines = "".join(json.dumps(line) + "\n" for line in self._by_id.values())
+            durable.replace(self._path, lines.encode("ascii"))
+            self._saved = True

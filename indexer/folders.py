@@ -1,0 +1,61 @@
+"""Pictures of a folder and all folders below it."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from indexer.item import PARENT, Item
+from retrieval.images import IMAGE_SUFFIXES
+
+
+def read(root: Path, label_from: str | None, exclude_dirs: Collection[str]) -> Iterator[Item]:
+    """The image files below `root`; `label_from` is "parent" or None."""
+    for path, problem in walk(root, exclude_dirs):
+        yield file_item(path, path.relative_to(root).as_posix(), root.name, label_from, problem)
+
+
+def walk(root: Path, exclude_dirs: Collection[str]) -> Iterator[tuple[Path, str | None]]:
+    """Image files below `root`, a folder's own before its folders', by name; and what is wrong with any."""
+    waiting, visited = [root], set()
+    while waiting:
+        folder = waiting.pop()
+        try:
+            about = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield folder, f"expected a folder that can be read, got: {error.strerror}"
+            continue
+        if (about.st_dev, about.st_ino) in visited:  # a link that leads back up, or to what was seen already
+            continue
+        visited.add((about.st_dev, about.st_ino))
+        folders = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            # The entry's own answers cost nothing, but raise where links go in circles.
+            linked = entry.is_symlink()
+            if os.path.isdir(entry.path) if linked else entry.is_dir():
+                if entry.name not in exclude_dirs:
+                    folders.append(Path(entry.path))
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                is_file = os.path.isfile(entry.path) if linked else entry.is_file()
+                yield Path(entry.path), None if is_file else "expected a file, got a broken link or a device"
+        waiting.extend(reversed(folders))
+
+
+def file_item(path: Path, item_id: str, source: str, label_from: str | None, problem: str | None = None) -> Item:
+    """The image file `path`, with a `problem` where its name cannot be kept."""
+    uri = str(path)
+    if not _is_unicode(uri):
+        problem = "expected a name in UTF-8, got other bytes; rename it"
+        item_id, uri = (text.encode("utf-8", "backslashreplace").decode() for text in (item_id, uri))
+    label = path.parent.name if label_from == PARENT and problem is None else None
+    return Item(id=item_id, uri=uri, source=source, path=path, label=label, problem=problem)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # the surrogates by which Python stands for bytes that are no UTF-8
+        return False
+    return True

@@ -1,0 +1,57 @@
+"""The answers to a query, as the user gets them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from indexer.catalog import SCHEMA, Catalog
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A picture that answers a query.
+
+    `score` orders the hits (inner product with the whole query, at most 1); `similarity` is the cosine over the hit's
+    own `dim` numbers, 1.0 for the same picture. `columns` are the source's own, as values that JSON knows.
+    """
+
+    rank: int
+    id: str
+    uri: str
+    score: float
+    similarity: float
+    dim: int
+    label: str | None
+    columns: dict[str, Any]
+
+
+def hits_of(catalog: Catalog, vector: np.ndarray, scores: np.ndarray, numbers: np.ndarray) -> list[Hit]:
+    """The rows `numbers` (K,) of the catalog, which score `scores` (K,) for the query `vector` (D,), best first."""
+    lengths = np.sqrt(np.cumsum(vector.astype(np.float64) ** 2))  # of all its prefixes
+    hits = []
+    for rank, (score, number) in enumerate(zip(scores.tolist(), numbers.tolist(), strict=True), start=1):
+        row = catalog.row(number)
+        length = float(lengths[row["dim"] - 1])
+        hits.append(
+            Hit(
+                rank=rank,
+                id=row["id"],
+                uri=row["uri"],
+                score=score,
+                # Vectors stored as float16 may come out a trifle too long.
+                similarity=max(-1.0, min(1.0, score / length)) if length > 0 else 0.0,
+                dim=row["dim"],
+                label=row["label"],
+                columns={name: _plain(value) for name, value in row.items() if name not in SCHEMA.names},
+            )
+        )
+    return hits
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it: dates, durations and decimals as text, what is no number as None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

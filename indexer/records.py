@@ -1,0 +1,109 @@
+"""What a manifest is made of: a record of each file, of each segment and tombstone file, and of the model."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from retrieval.errors import DamagedError
+
+_ID = re.compile(r"[0-9a-z-]{1,64}")
+_FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(parquet|npy|faiss)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file as it was written: its size in bytes and the hex sha256 of its content."""
+
+    size: int
+    sha256: str
+
+    def __post_init__(self):
+        expect(is_count(self.size) and _matches(_SHA256, self.sha256), f"a file's size and sha256, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """How many rows a file speaks of, in each bucket (keys are widths), and the sum of their dims."""
+
+    buckets: dict[int, int] = field(default_factory=dict)
+    sum_dims: int = 0
+
+    def __post_init__(self):
+        expect(
+            isinstance(self.buckets, dict)
+            and all(is_count(width) and is_count(num) for width, num in self.buckets.items())
+            and is_count(self.sum_dims),
+            f"row counts per bucket and a sum of dims, got {self}",
+        )
+
+    @classmethod
+    def from_json(cls, *, buckets: dict[str, int], **fields: Any) -> "Rows":
+        # JSON's keys are text.
+        return cls(buckets={int(width): num for width, num in buckets.items()}, **fields)
+
+    @property
+    def num(self) -> int:
+        return sum(self.buckets.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRecord:
+    """A segment: the folder `segments/<id>`, its rows, and its files by name."""
+
+    id: str
+    rows: Rows
+    files: dict[str, FileRecord]
+
+    def __post_init__(self):
+        expect(_matches(_ID, self.id), f"a segment's id, got {self.id!r}")
+        expect(all(_matches(_FILE_NAME, name) for name in self.files), f"names of files, got {[*self.files]}")
+
+    @classmethod
+    def from_json(cls, *, rows: dict, files: dict, **fields: Any) -> "SegmentRecord":
+        records = {name: FileRecord(**file) for name, file in files.items()}
+        return cls(rows=Rows.from_json(**rows), files=records, **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TombstoneRecord:
+    """The file `deleted/<id>.parquet`: which rows of earlier segments no longer count."""
+
+    id: str
+    rows: Rows
+    file: FileRecord
+
+    def __post_init__(self):
+        expect(_matches(_ID, self.id), f"a tombstone file's id, got {self.id!r}")
+
+    @classmethod
+    def from_json(cls, *, rows: dict, file: dict, **fields: Any) -> "TombstoneRecord":
+        return cls(rows=Rows.from_json(**rows), file=FileRecord(**file), **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The model that made the vectors: the name it was loaded by, its fingerprint (hex), its input side in pixels."""
+
+    name: str
+    fingerprint: str
+    image_size: int
+
+    def __post_init__(self):
+        named = all(isinstance(text, str) and text for text in (self.name, self.fingerprint))
+        expect(named and is_count(self.image_size), f"a model's name, fingerprint and image size, got {self}")
+
+
+def is_count(value: object) -> bool:
+    """Whether `value` is an int (and no bool) of at least 0."""
+    return type(value) is int and value >= 0
+
+
+def expect(holds: bool, what: str) -> None:
+    """Raise `DamagedError`, "expected `what`", unless it `holds`."""
+    if not holds:
+        raise DamagedError(f"expected {what}")
+
+
+def _matches(pattern: re.Pattern, value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None

@@ -1,0 +1,84 @@
+"""The names and parameters that other people's scripts rely on."""
+
+import inspect
+from importlib import import_module
+
+import pytest
+
+import indexer
+import retrieval
+
+
+def parameters(function) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [(retrieval, ["Embedder", "Embeddings"]), (indexer, ["AddReport", "Hit", "Index"])],
+    ids=["retrieval", "indexer"],
+)
+def test_names_of_a_package(package, names):
+    assert sorted(package.__all__) == names
+    for name in names:
+        assert inspect.isclass(getattr(package, name)) and getattr(package, name).__doc__
+    with pytest.raises(AttributeError, match=f"^module '{package.__name__}' has no attribute 'Imdex'$"):
+        package.Imdex  # noqa: B018
+
+
+def test_version():
+    assert retrieval.__version__.count(".") == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "expected"),
+    [
+        ("retrieval.coatnet", "create", ["name", "overrides"]),
+        ("retrieval.timm_weights", "load", ["name", "state_dict_or_path", "image_size"]),
+        ("retrieval.pooling", "create", ["kind", "num_channels"]),
+        ("retrieval.embedder", "Embedder.load", ["path_or_name", "device"]),
+        ("retrieval.embedder", "Embedder.encode", ["images", "batch_size", "show_progress_bar", "device"]),
+        ("retrieval.embedder", "Embeddings", ["vectors", "full", "dims", "attention", "tokens"]),
+        ("indexer.buckets", "BucketedIndex.add", ["ids", "vectors", "dims"]),
+        ("indexer.buckets", "BucketedIndex.search", ["queries", "top_k", "allowed"]),
+    ],
+)
+def test_parameters(module, name, expected):
+    found = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert parameters(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("create", ["path", "embedder", "widths", "dtype"]),
+        ("open", ["path", "embedder", "device"]),
+        ("search", ["query", "top_k", "subtract", "crop", "where", "min_score"]),
+        ("info", []),
+        ("verify", []),
+        ("catalog", []),
+    ],
+)
+def test_parameters_of_the_index(method, expected):
+    assert parameters(getattr(indexer.Index, method)) == expected
+
+
+def test_parameters_of_add():
+    assert {"sources", "label_from", "exclude_dirs", "num_workers", "batch_size", "on_error"} <= set(
+        parameters(indexer.Index.add)
+    )
+
+
+def test_what_a_hit_and_a_report_hold():
+    assert parameters(indexer.Hit) == ["rank", "id", "uri", "score", "similarity", "dim", "label", "columns"]
+    assert parameters(indexer.AddReport) == [
+        "added",
+        "unchanged",
+        "updated",
+        "skipped",
+        "seconds",
+        "images_per_second",
+        "failures",
+    ]

@@ -1,0 +1,60 @@
+"""The README's own blocks, run in a folder that has what they speak of."""
+
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def block(name: str) -> str:
+    found = re.search(rf"<!-- run: {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, f"no block marked {name} in README.md"
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """photos/boats/…, labelled/<kind>/… and query.jpg, drawn by the sample generator."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_pictures = runpy.run_path(str(ROOT / "data" / "sample_pictures.py"))["write_pictures"]
+    write_pictures(folder / "labelled", num_per_kind=3, size=128)
+    kinds = sorted(path for path in (folder / "labelled").iterdir() if path.is_dir())
+    shutil.copytree(kinds[0], folder / "photos" / "boats")
+    shutil.copytree(kinds[1], folder / "photos" / "other")
+    shutil.copy(next(iter(sorted((folder / "photos" / "boats").iterdir()))), folder / "query.jpg")
+    return folder
+
+
+def test_the_python_example(folder):
+    script = folder / "example.py"
+    script.write_text(block("python"))
+    run = subprocess.run(
+        [sys.executable, "-W", "error", script], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("6 added, 0 skipped\n")
+    first = run.stdout.splitlines()[1].split()
+    assert float(first[1]) > 0.99 and first[3].startswith("boats/")
+
+
+@pytest.mark.parametrize("name", ["shell", pytest.param("train", marks=pytest.mark.slow)])
+def test_the_command_lines(folder, name, monkeypatch):
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    for line in block(name).strip().splitlines():
+        run = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=300)
+        assert run.returncode == 0, f"{line}\n{run.stderr}"
+        assert run.stdout.strip(), line
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
+    assert len(targets) > 5
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert not missing
