@@ -152,9 +152,7 @@ class BucketedIndex:
                     f"expected allowed as (M,) integer ids, got shape {allowed.shape} of {allowed.dtype}; pass ids"
                 )
             masks = [np.isin(bucket.ids, allowed.astype(np.int64)) for bucket in self._buckets]
-            parts = [
-                Part(bucket, mask, np.count_nonzero(mask)) for bucket, mask in zip(self._buckets, masks, strict=True)
-            ]
+            parts = [Part(bucket, mask, int(mask.sum())) for bucket, mask in zip(self._buckets, masks, strict=True)]
         return [part for part in parts if part.num_rows]
 
     def _checked_new_ids(self, ids, num_rows):

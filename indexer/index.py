@@ -72,8 +72,8 @@ class Index:
     def open(cls, path: str | Path, embedder: Any = None, *, device: str = "auto") -> "Index":
         """Open an index; `embedder` must be the one it was made with, and is loaded by its name when first needed.
 
-        `device` ("auto", "cpu", "cuda") is where the model and a plain scan run. Raises `IndexFolderError` where there is no
-        index, `DamagedError` where its manifest is not as it was written, `MismatchError` for another embedder.
+        `device` ("auto", "cpu", "cuda") is where the model and a plain scan run. Raises `IndexFolderError` where there
+        is no index, `DamagedError` where its manifest is not as it was written, `MismatchError` for another embedder.
         """
         state = manifest.read(Path(path))
         if embedder is not None:

@@ -38,7 +38,7 @@ def search(parts: Sequence[Part], queries: np.ndarray, num_hits: int) -> tuple[n
 
 
 def _search(parts, queries, num_hits, *, scan):
-    """As `search`; unless told to `scan`, approximate buckets may miss rows, and leave `_NO_ID` where they find none."""
+    """As `search`; unless told to `scan`, approximate buckets may miss rows, and an id be `_NO_ID`."""
     num_wanted = num_hits + max(part.bucket.num_spare for part in parts)
     rough, positions, owners = _candidates(parts, queries, num_wanted, scan)
 

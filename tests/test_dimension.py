@@ -34,12 +34,12 @@ def test_cuts_by_hand():
 
 
 @settings(deadline=None, max_examples=50)
-@given(num_dims=st.integers(2, 64), data=st.data(), temperature=st.floats(1e-3, 50), seed=st.integers(0, 2**31))
-def test_soft_mask_falls_and_grows_with_d(num_dims, data, temperature, seed):
+@given(num_dims=st.integers(2, 64), data=st.data(), temperature=st.floats(1e-3, 50))
+def test_soft_mask_falls_and_grows_with_d(num_dims, data, temperature):
     dims = data.draw(st.lists(st.floats(1, num_dims), min_size=2, max_size=5))
     mask = soft_mask(torch.tensor(sorted(dims), dtype=torch.float64), num_dims, temperature)
     assert ((mask >= 0) & (mask <= 1)).all()
-    assert (mask.diff(dim=1) <= 0).all() and (mask.diff(dim=0) >= 0).all()
+    assert (mask.diff(dim=1) <= 1e-12).all() and (mask.diff(dim=0) >= -1e-12).all()
     # Around d the mask is a half, wherever d lies.
     middle = soft_mask(torch.tensor([num_dims / 2], dtype=torch.float64), num_dims, temperature)
     below, above = middle[0, (num_dims - 1) // 2], middle[0, num_dims // 2]

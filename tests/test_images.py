@@ -320,6 +320,12 @@ def test_read_pixels_says_what_it_cannot_read(picture, message):
         read_pixels(picture, 32)
 
 
+def test_a_pillow_image_whose_file_breaks_off_is_refused():
+    data = encoded(photo(300, 200), "PNG")
+    with Image.open(io.BytesIO(data[:2000])) as image, pytest.raises(ImageError, match=DAMAGED + ".*truncated"):
+        read_pixels(image, 32)
+
+
 def decode_or_refuse(data: bytes, image_size: int | None) -> None:
     try:
         decoded = decode(data, image_size)

@@ -227,7 +227,6 @@ def test_kill_at_any_moment(tmp_path):
     assert sorted(ids(index)) == [f"{seed:03d}.png" for seed in range(300)] and index.verify() == []
 
 
-@pytest.mark.slow
 def test_while_one_adds_no_other_may_and_readers_keep_what_they_opened(tmp_path):
     source, path = write_pngs(tmp_path / "photos", range(300)), tmp_path / "p.index"
     with child(path, source) as process:

@@ -62,7 +62,8 @@ def test_parameters(module, name, expected):
     ],
 )
 def test_parameters_of_the_index(method, expected):
-    assert parameters(getattr(indexer.Index, method)) == expected
+    # More may follow; what is there keeps its name and place.
+    assert parameters(getattr(indexer.Index, method))[: len(expected)] == expected
 
 
 def test_parameters_of_add():
