@@ -24,7 +24,11 @@ except ImportError as error:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """`min_area`: smallest share of a picture that a crop keeps. `vary_complexity`: share of pictures changed in it."""
+    """How strongly training pictures are changed.
+
+    `min_area`: smallest share of a picture that a crop keeps. `colour`: strength of changes of brightness, contrast and
+    saturation, 0 for none. `vary_complexity`: share of the pictures that are made richer or plainer.
+    """
 
     min_area: float = 0.3
     colour: float = 0.3
@@ -33,6 +37,8 @@ class AugmentConfig:
     def __post_init__(self):
         if not 0 < self.min_area <= 1:
             raise UsageError(f"expected min_area in (0, 1], got {self.min_area}")
+        if not 0 <= self.colour < 1:
+            raise UsageError(f"expected colour in [0, 1), got {self.colour}")
         if not 0 <= self.vary_complexity <= 1:
             raise UsageError(f"expected vary_complexity in [0, 1], got {self.vary_complexity}")
 

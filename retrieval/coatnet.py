@@ -53,8 +53,11 @@ class CoAtNetConfig:
                 f"expected layout, channels, depths and strides of one length, got {self.layout!r}, {self.channels}, "
                 f"{self.depths}, {self.strides}"
             )
-        if list(self.channels) != sorted(self.channels):
-            raise UsageError(f"expected channels that never shrink, got {self.channels}")
+        if min(self.depths) < 1:
+            raise UsageError(f"expected depths of at least one block a stage, got {self.depths}")
+        widths = (self.stem_channels[1], *self.channels)
+        if list(widths) != sorted(widths):
+            raise UsageError(f"expected channels that never shrink, got {self.channels} after a stem of {widths[0]}")
         narrow = [c for c, kind in zip(self.channels, self.layout, strict=True) if kind == "T" and c % self.head_dim]
         if narrow:
             raise UsageError(f"expected transformer channels that {self.head_dim} divides (head_dim), got {narrow}")
@@ -258,6 +261,8 @@ def create(name: str, **overrides) -> CoAtNet:
     if "attention" in overrides:
         base = overrides.get("transformer", config.transformer)
         overrides["transformer"] = replace(base, attention=overrides.pop("attention"))
+    if "stem" in overrides or len(overrides.get("layout", config.layout)) != len(config.layout):
+        overrides.setdefault("strides", ())  # those worked out for another form of the network do not hold
     try:
         return CoAtNet(replace(config, **overrides))
     except TypeError as error:

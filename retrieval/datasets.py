@@ -83,8 +83,8 @@ def load_labelled(
                 labels.append(row.label)
     if not labels:
         where = ", ".join(map(str, sources)) or "no source"
-        if splits - {None}:
-            raise UsageError(f"expected a split among {', '.join(sorted(splits - {None}))} in {where}, got {split!r}")
+        if split is not None and None not in splits and split not in splits:
+            raise UsageError(f"expected a split among {', '.join(sorted(splits))} in {where}, got {split!r}")
         raise UsageError(f"expected pictures with labels, got none in {where}")
     return LabelledImages(pixels=np.stack(pixels), labels=tuple(labels), unreadable=tuple(unreadable))
 
@@ -126,8 +126,10 @@ def _parquet_rows(path: Path, label_column: str) -> Iterator[_Row]:
     for batch in file.iter_batches(batch_size=256, columns=columns):
         for row in batch.to_pylist():
             image = row["image"]
-            data = image["bytes"] if isinstance(image, dict) else image
-            yield _Row(f"{path}#{number}", data or b"", str(row[label_column]), row.get("split"))
+            data = image.get("bytes") if isinstance(image, dict) else image
+            row_split = None if row.get("split") is None else str(row["split"])
+            if row[label_column] is not None:  # a picture without a label teaches and measures nothing
+                yield _Row(f"{path}#{number}", data or b"", str(row[label_column]), row_split)
             number += 1
 
 

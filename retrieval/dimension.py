@@ -12,7 +12,8 @@ from retrieval.errors import UsageError
 class DimensionPredictor(nn.Module):
     """A small net from the pooled vector (B, C) to `d` (B,), a real number within [`min_dim`, `max_dim`].
 
-    `d` moves geometrically between the ends, as the widths of the buckets do; a fresh net says `initial_dim`.
+    `d` moves geometrically between the ends, as the widths of the buckets do; a fresh net says `initial_dim`,
+    their geometric mean when left out.
     """
 
     def __init__(
@@ -21,10 +22,11 @@ class DimensionPredictor(nn.Module):
         *,
         min_dim: int = 32,
         max_dim: int = 512,
-        initial_dim: float = 128.0,
+        initial_dim: float | None = None,
         num_hidden: int = 64,
     ):
         super().__init__()
+        initial_dim = math.sqrt(min_dim * max_dim) if initial_dim is None else initial_dim
         if not 1 <= min_dim <= initial_dim <= max_dim or min_dim == max_dim:
             raise UsageError(
                 f"expected 1 ≤ min_dim ≤ initial_dim ≤ max_dim and min_dim < max_dim, got {min_dim}, {initial_dim}, "

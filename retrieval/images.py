@@ -4,6 +4,7 @@ Imports no torch, so that worker processes stay small.
 """
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from retrieval.errors import ImageError
 
@@ -25,7 +36,17 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".t
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
+_READERS = (
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    TiffImagePlugin.TiffImageFile,
+    WebPImagePlugin.WebPImageFile,
+)
+_FORMATS = tuple(reader.format for reader in _READERS)  # others may start programs: EPS runs Ghostscript
 _EXIF_ORIENTATION = 0x0112
+_warnings_lock = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +91,13 @@ def read_pixels(picture: str | Path | bytes | Image.Image | np.ndarray, image_si
 def squash(pixels: np.ndarray, image_size: int) -> np.ndarray:
     """Resize (H, W, 3) uint8 to (`image_size`, `image_size`, 3): areas averaged on the way down, cubic up."""
     height, width = pixels.shape[:2]
-    if (height, width) == (image_size, image_size):
-        return pixels
-    shrinks = height >= image_size and width >= image_size
-    return cv2.resize(pixels, (image_size, image_size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    # A long, thin picture shrinks along one side and grows along the other; cubic sampling would alias the first.
+    shrunk = (min(width, image_size), min(height, image_size))
+    if shrunk != (width, height):
+        pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk != (image_size, image_size):
+        pixels = cv2.resize(pixels, (image_size, image_size), interpolation=cv2.INTER_CUBIC)
+    return pixels
 
 
 def _fitted(pixels: np.ndarray, image_size: int | None) -> np.ndarray:
@@ -90,14 +114,17 @@ def _read_jpeg(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[i
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         if colorspace in ("CMYK", "YCCK") or height * width > MAX_PIXELS:
             return None
-        # Twice the target is far enough for INTER_AREA to finish the job without aliasing.
-        least = 0 if image_size is None else 2 * image_size
-        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
+        if image_size is None:
+            pixels = simplejpeg.decode_jpeg(data, "RGB")
+        else:
+            # Twice the target is far enough for INTER_AREA to finish the job without aliasing.
+            least = 2 * image_size
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least, min_factor=2)
     except ValueError:
         return None
     try:
         orientation = _jpeg_orientation(data)
-    except Exception:  # whatever an odd EXIF block makes Pillow raise
+    except Exception:  # whatever an odd EXIF block makes Pillow raise: its own path will say it, or live with it
         return None
     if orientation in (5, 6, 7, 8):
         width, height = height, width
@@ -105,10 +132,12 @@ def _read_jpeg(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[i
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    if b"Exif\x00\x00" not in data[:65_536]:
+    head = data[:65_536]
+    if b"Exif\x00\x00" not in head and b"Orientation" not in head:  # the second is how XMP spells it
         return 1
-    with Image.open(io.BytesIO(data)) as image:
-        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    image, orientation = _open_quietly(data)
+    image.close()
+    return orientation
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -132,26 +161,37 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _read_with_pillow(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[int, int]]:
-    with _pillow_errors(), Image.open(io.BytesIO(data)) as image:
-        if image_size is not None:
-            image.draft("RGB", (2 * image_size, 2 * image_size))
-        full_size = image.size if image.format != "JPEG" else _jpeg_size(data, image.size)
-        upright = ImageOps.exif_transpose(image)
-        if upright.size != image.size:
-            full_size = full_size[::-1]
-        return np.asarray(_flatten(upright)), full_size
+    with _pillow_errors():
+        image, orientation = _open_quietly(data)
+        with image:
+            width, height = image.size
+            is_scaled = image_size is not None and image.draft("RGB", (2 * image_size, 2 * image_size)) is not None
+            upright = ImageOps.exif_transpose(image)
+            if not is_scaled:
+                width, height = upright.size
+            elif orientation in (5, 6, 7, 8):
+                width, height = height, width
+            return np.asarray(_flatten(upright)), (width, height)
+
+
+def _open_quietly(data: bytes) -> tuple[Image.Image, int]:
+    """The picture, not decoded yet, and its orientation; Pillow's warnings about odd metadata stay unheard."""
+    # Filters belong to the whole process: one thread at a time may change them.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        # Pillow itself only warns up to twice the limit.
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width}x{image.height}")
+        return image, image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
 @contextmanager
 def _pillow_errors() -> Iterator[None]:
     """Make an `ImageError` of everything that Pillow raises."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns about what it can live with (odd EXIF, a palette's transparency); bombs it must not forgive.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        yield
+    except Image.DecompressionBombError:
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, got more (a decompression bomb?)") from None
     except UnidentifiedImageError:
         raise ImageError("expected a JPEG, PNG, WebP, GIF, TIFF or BMP picture, got something else") from None
@@ -162,23 +202,19 @@ def _pillow_errors() -> Iterator[None]:
         raise ImageError(f"expected a whole picture, got one that does not decode: {reason}") from None
 
 
-def _jpeg_size(data: bytes, decoded_size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) before `Image.draft` scaled the picture down."""
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return decoded_size
-    return width, height
-
-
 def _flatten(image: Image.Image) -> Image.Image:
     """To 8-bit RGB: 16-bit greys scaled rather than clipped, transparency laid on white."""
     if image.mode.startswith("I") or image.mode == "F":
         levels = np.asarray(image).astype(np.float64)
-        top = 65_535.0 if levels.max(initial=0) > 255 else 255.0
+        top = 65_535.0 if image.mode.startswith("I;16") else _top_level(levels.max(initial=0.0))
         return Image.fromarray((levels.clip(0, top) * (255.0 / top)).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _top_level(highest: float) -> float:
+    """What counts as white where the format does not say: the first usual full scale that holds the highest level."""
+    return next((top for top in (1.0, 255.0) if highest <= top), 65_535.0)

@@ -14,7 +14,7 @@ from retrieval.errors import UsageError
 def weighted_mean(features_BCHW: torch.Tensor, weights_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean over the locations by non-negative weights: (pooled (B, C), attention (B, H, W) that sums to 1)."""
     weights_BHW = weights_BHW.float()
-    attention_BHW = weights_BHW / weights_BHW.sum((1, 2), keepdim=True).clamp_min(1e-6)
+    attention_BHW = weights_BHW / weights_BHW.sum((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     pooled_BC = torch.einsum("bchw,bhw->bc", features_BCHW.float(), attention_BHW)
     return pooled_BC, attention_BHW
 

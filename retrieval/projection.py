@@ -8,6 +8,7 @@ from torch import nn
 from tqdm import tqdm
 
 from retrieval.device import fast_autocast
+from retrieval.errors import UsageError
 from retrieval.network import EmbedderNetwork, scale_pixels
 
 
@@ -41,13 +42,16 @@ def fit_projection(projection: nn.Linear, pooled_NC: torch.Tensor, *, whitening:
     With μ the mean, v_k and σ_k² the eigenvectors and eigenvalues of the covariance in falling order, number k of
     the embedding is v_kᵀ(x − μ) / σ_k^`whitening`: 0 is plain PCA, which changes no inner product, 1 whitens fully
     (Jégou and Chum 2012, ECCV), ½ was best on classes never trained on. Axes beyond C are zero.
+    Raises `UsageError` where all vectors are equal.
     """
     pooled = pooled_NC.double()
     mean_C = pooled.mean(0)
+    if not (pooled - mean_C).any():
+        raise UsageError(f"expected pooled vectors that differ, got {len(pooled)} that are equal")
     centred = pooled - mean_C
     eigenvalues, eigenvectors = torch.linalg.eigh(centred.T @ centred / len(pooled))
     order = eigenvalues.argsort(descending=True)[: projection.out_features]
-    # Axes that carry next to nothing would be blown up by whitening: they count as no wider than this floor.
+    # Axes that carry next to nothing would be blown up by whitening: they count as no narrower than this floor.
     sigma = eigenvalues[order].clamp_min(1e-6 * eigenvalues.max()).sqrt()
     axes_KC = (eigenvectors[:, order] / sigma**whitening).T
     projection.weight.zero_()

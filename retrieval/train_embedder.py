@@ -104,9 +104,11 @@ class Learner(nn.Module):
         """The loss of one batch of views; `pictures_B` numbers the picture that each view shows."""
         pooled_BC, _ = self.network.pool(pixels_B3HW)
         random_width = int(torch.randint(self.widths[0], self.widths[-1] + 1, ()))
-        loss = self.classify(self.network.projection(pooled_BC), targets_B, (*self.widths, random_width))
-        if self.instance_weight:
-            loss = loss + self.instance_weight * self.tell_apart(self.view(pooled_BC), pictures_B)
+        # Logits reach the inverse of the temperature, where bfloat16 is too coarse.
+        with torch.autocast(pixels_B3HW.device.type, enabled=False):
+            loss = self.classify(self.network.projection(pooled_BC), targets_B, (*self.widths, random_width))
+            if self.instance_weight:
+                loss = loss + self.instance_weight * self.tell_apart(self.view(pooled_BC), pictures_B)
         return loss
 
 

@@ -238,7 +238,7 @@ def test_config_survives_json(name):
         ("coatnet_micro", {"layout": ""}, "^expected a layout of C and T such as 'CCTT', got ''$"),
         ("coatnet_micro", {"channels": (32, 64, 130, 256)}, r"that 32 divides \(head_dim\), got \[130\]$"),
         ("coatnet_micro", {"stem": "conv8"}, "^expected stem 'conv', 'conv16' or 'patch', got 'conv8'$"),
-        ("coatnet_micro", {"attention": "mid"}, "^expected attention 'pre' or 'post', got 'mid'$"),
+        ("coatnet_micro", {"attention": "mid"}, "^expected attention among pre, post, got 'mid'$"),
     ],
 )
 def test_refused(name, overrides, message):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from retrieval.errors import UsageError
-from retrieval.layers.mbconv import Downsample
+from retrieval.layers.choices import check_choices
+from retrieval.layers.mbconv import POOLS, Downsample
 from retrieval.layers.norm import ACTIVATIONS, DropPath, LayerScale2d, norm2d
 from retrieval.layers.relative_bias import BiasMLP, BiasTable, RelativeBias
 
@@ -34,8 +34,15 @@ class TransformerConfig:
     layer_scale: float | None = None
 
     def __post_init__(self):
-        if self.attention not in ("pre", "post"):
-            raise UsageError(f"expected attention 'pre' or 'post', got {self.attention!r}")
+        check_choices(
+            self,
+            attention=("pre", "post"),
+            widen_in=("qkv", "proj"),
+            bias=("table", "mlp"),
+            norm=("layer", "batch"),
+            activation=ACTIVATIONS,
+            pool=POOLS,
+        )
 
 
 class RelativeAttention(nn.Module):

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from retrieval.layers.choices import check_choices
 from retrieval.layers.norm import ACTIVATIONS, BatchNormAct, DropPath
+
+POOLS = ("avg2", "max")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,16 @@ class MBConvConfig:
     se_ratio: float = 0.25
     se_activation: str = "silu"
     se_before_norm: bool = False
+
+    def __post_init__(self):
+        check_choices(
+            self,
+            expand_from=("output", "input"),
+            stride_in=("depthwise", "pool"),
+            pool=POOLS,
+            activation=ACTIVATIONS,
+            se_activation=ACTIVATIONS,
+        )
 
 
 class Downsample(nn.Module):

@@ -28,13 +28,18 @@ class RelativeBias(nn.Module):
 
     def forward(self, height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
         """(heads, N, N) in `dtype` for a feature map of height × width = N locations, of any size."""
-        if torch.is_grad_enabled():
+        weights = list(self.parameters())
+        if torch.is_grad_enabled() or any(weight.is_inference() for weight in weights):
             return self._gather(height, width).to(dtype)
-        weight = next(self.parameters())
-        key = (height, width, dtype, weight.device, weight.data_ptr(), weight._version)
+        # In-place changes, an optimizer's or load_state_dict's, raise a weight's version.
+        key = (height, width, dtype, weights[0].device, *((weight.data_ptr(), weight._version) for weight in weights))
         if key != self._cached_key:
             self._cached_key, self._cached_bias = key, self._gather(height, width).to(dtype)
         return self._cached_bias
+
+    def train(self, mode: bool = True) -> "RelativeBias":
+        self._cached_key = self._cached_bias = None
+        return super().train(mode)
 
     def _gather(self, height: int, width: int) -> torch.Tensor:
         offsets = self.offsets(height, width)

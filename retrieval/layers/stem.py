@@ -23,11 +23,10 @@ class ConvStem(nn.Module):
 
 def _first_conv(conv: nn.Conv2d, pixels_B3HW: torch.Tensor) -> torch.Tensor:
     # On a CPU the bfloat16 gradient of a strided convolution over 3 channels took 28 times float32's (torch 2.13).
-    half = torch.is_autocast_enabled("cpu") and not (pixels_B3HW.device.type == "cpu" and torch.is_grad_enabled())
-    if half or pixels_B3HW.device.type != "cpu":
-        return conv(pixels_B3HW)
-    with torch.autocast("cpu", enabled=False):
-        return conv(pixels_B3HW.float())
+    if pixels_B3HW.device.type == "cpu" and torch.is_grad_enabled():
+        with torch.autocast("cpu", enabled=False):
+            return conv(pixels_B3HW.to(conv.weight.dtype))
+    return conv(pixels_B3HW)
 
 
 class Conv16Stem(nn.Module):
