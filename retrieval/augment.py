@@ -5,6 +5,7 @@ embedding's length should follow, is below: clutter, mosaics and pasted pieces m
 and plain backgrounds make it plainer. The label stays: the main subject is always the largest thing in the picture.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,9 @@ except ImportError as error:
     raise MissingExtraError(
         f"expected kornia for augmentation, found none ({error}); pip install 'spyglass-image-search[train]'"
     ) from None
+
+Way = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Pictures (N, 3, H, W) and four others for each (N, 4, 3, H, W) to pictures of another complexity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +65,8 @@ class Augment(nn.Module):
     def forward(self, pictures_B3HW: torch.Tensor) -> torch.Tensor:
         pictures = self.standard(pictures_B3HW).clamp(0, 1)
         changed = torch.rand(len(pictures)) < self.config.vary_complexity
-        ways = (clutter, mosaic, paste_pieces, blur, flatten_colours, plain_background)
-        way_of = torch.randint(len(ways), (len(pictures),))
-        result = pictures.clone()
-        for i, way in enumerate(ways):
-            chosen = (changed & (way_of == i)).nonzero().squeeze(1)
-            if len(chosen):
-                others = torch.randint(len(pictures), (len(chosen), 4))
-                result[chosen] = way(pictures[chosen], pictures[others])
-        return result
+        pictures[changed] = change(pictures, RICHER + PLAINER)[changed]
+        return pictures
 
 
 def clutter(pictures_N3HW: torch.Tensor, others_N43HW: torch.Tensor) -> torch.Tensor:
@@ -125,6 +122,23 @@ def plain_background(pictures_N3HW: torch.Tensor, _: torch.Tensor) -> torch.Tens
     top, left = (int(torch.randint(side - inner + 1, ())) for _ in range(2))
     result = torch.rand(len(pictures_N3HW), 3, 1, 1).expand_as(pictures_N3HW).clone()
     result[..., top : top + inner, left : left + inner] = F.interpolate(pictures_N3HW, (inner, inner), mode="area")
+    return result
+
+
+RICHER = (clutter, mosaic, paste_pieces)
+PLAINER = (blur, flatten_colours, plain_background)
+
+
+@torch.no_grad()
+def change(pictures_B3HW: torch.Tensor, ways: Sequence[Way]) -> torch.Tensor:
+    """Each picture changed in one of the `ways`, drawn at random; what is added comes from the others of the batch."""
+    way_of_B = torch.randint(len(ways), (len(pictures_B3HW),))
+    result = torch.empty_like(pictures_B3HW)
+    for i, way in enumerate(ways):
+        chosen = (way_of_B == i).nonzero().squeeze(1)
+        if len(chosen):
+            others = torch.randint(len(pictures_B3HW), (len(chosen), 4))
+            result[chosen] = way(pictures_B3HW[chosen], pictures_B3HW[others])
     return result
 
 

@@ -1,6 +1,6 @@
 """The nested projection by principal axes: which numbers come first, and how much each weighs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -20,15 +20,25 @@ def batches(pixels_NHW3: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
 
 @torch.no_grad()
 def pooled_vectors(
-    network: EmbedderNetwork, pixels_NHW3: np.ndarray, *, batch_size: int = 256, show_progress_bar: bool = False
+    network: EmbedderNetwork,
+    pixels_NHW3: np.ndarray,
+    *,
+    change: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    batch_size: int = 256,
+    show_progress_bar: bool = False,
 ) -> torch.Tensor:
-    """Pooled vectors (N, C) float32, on the CPU, of uint8 pixels (N, H, W, 3)."""
+    """Pooled vectors (N, C) float32, on the CPU, of uint8 pixels (N, H, W, 3).
+
+    `change`, if given, is applied to each batch (B, 3, H, W) float in 0..1 first.
+    """
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     pooled = []
     total = -(-len(pixels_NHW3) // batch_size)
     for batch in tqdm(batches(pixels_NHW3, batch_size), "encode", total, leave=False, disable=not show_progress_bar):
+        if change is not None:
+            batch = change(batch.add(1).div_(2)).mul(2).sub_(1)
         with fast_autocast(device):
             pooled.append(network.pool(batch.to(device))[0].float().cpu())
     network.train(was_training)

@@ -1,5 +1,6 @@
 """Teaching the dimension predictor on frozen pooled vectors, through the soft cut and the asymmetric score."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,8 @@ class ShortenConfig:
 
     `budget`: the mean of `d` to keep, from both sides. `temperature` scales scores into logits; `cut_temperature` is
     τ of the soft cut, in numbers. `energy_weight` pulls `d` towards the length at which an image keeps the same share
-    of its energy as the others.
+    of its energy as the others. `order_weight` asks that a picture made plainer or richer get a smaller or larger `d`,
+    by a factor of at least `order_ratio`, for `num_ordered` of the pictures.
     """
 
     budget: float = 128.0
@@ -28,6 +30,9 @@ class ShortenConfig:
     cut_temperature: float = 8.0
     budget_weight: float = 4.0
     energy_weight: float = 1.0
+    order_weight: float = 1.0
+    order_ratio: float = 1.4
+    num_ordered: int = 8192
 
     def __post_init__(self):
         if self.budget <= 0 or self.steps < 0:
@@ -55,6 +60,7 @@ def shorten(
     network: EmbedderNetwork,
     pooled_NC: torch.Tensor,
     targets_N: torch.Tensor,
+    ordered_3MC: torch.Tensor,
     config: ShortenConfig,
     *,
     seed: int = 0,
@@ -62,9 +68,10 @@ def shorten(
 ) -> None:
     """Train `network.dimension` in place; everything else stays as it is.
 
-    Queries are uncut, documents are cut: each query must find documents of its class among all in the batch, so a
-    document that is cut too short and answers every query costs its place. Loss: cross entropy over the documents, as
-    in Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget and energy terms.
+    `pooled_NC` are pooled vectors of classes `targets_N`; `ordered_3MC` those of M pictures made plainer, as they are,
+    and made richer. Queries are uncut, documents are cut: each query must find documents of its class among all in the
+    batch, so a document that is cut too short and answers every query costs its place. Loss: cross entropy over the
+    documents, as in Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget, energy and order terms.
     """
     predictor = network.dimension
     with torch.no_grad():
@@ -86,7 +93,15 @@ def shorten(
         rank_loss = -((log_share_BB * positive_BB).sum(1) / positive_BB.sum(1).clamp_min(1)).mean()
         budget_loss = (dims_B.mean() / config.budget).log().square()
         energy_loss = (dims_B.log() - energy_N[chosen]).square().mean()
-        loss = rank_loss + config.budget_weight * budget_loss + config.energy_weight * energy_loss
+        picked = torch.randint(ordered_3MC.shape[1], (config.batch_size,), generator=generator)
+        steps_2B = predictor(ordered_3MC[:, picked].flatten(0, 1)).log().unflatten(0, (3, -1)).diff(dim=0)
+        order_loss = (math.log(config.order_ratio) - steps_2B).relu().square().mean()
+        loss = (
+            rank_loss
+            + config.budget_weight * budget_loss
+            + config.energy_weight * energy_loss
+            + config.order_weight * order_loss
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from retrieval.augment import Augment, AugmentConfig
+from retrieval.augment import PLAINER, RICHER, Augment, AugmentConfig, change
 from retrieval.coatnet import CONFIGS
 from retrieval.datasets import LabelledImages
 from retrieval.device import fast_autocast
@@ -140,9 +141,26 @@ def train(
     network = learner.network.eval()
     pooled_NC = pooled_vectors(network, training.pixels, show_progress_bar=show_progress_bar)
     fit_projection(network.projection, pooled_NC)
+    ordered_3MC = ordered_by_complexity(network, training, config)
     targets_N = torch.from_numpy(training.targets)
-    shorten(network, pooled_NC, targets_N, config.shorten, seed=config.seed, show_progress_bar=show_progress_bar)
+    shorten(
+        network,
+        pooled_NC,
+        targets_N,
+        ordered_3MC,
+        config.shorten,
+        seed=config.seed,
+        show_progress_bar=show_progress_bar,
+    )
     return network
+
+
+def ordered_by_complexity(network: EmbedderNetwork, training: LabelledImages, config: TrainConfig) -> torch.Tensor:
+    """(3, M, C): pooled vectors of some of the pictures made plainer, as they are, and made richer."""
+    torch.manual_seed(config.seed)
+    pixels = training.pixels[torch.randperm(len(training))[: config.shorten.num_ordered].numpy()]
+    changes = (partial(change, ways=PLAINER), None, partial(change, ways=RICHER))
+    return torch.stack([pooled_vectors(network, pixels, change=each) for each in changes])
 
 
 def represent(

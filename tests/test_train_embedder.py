@@ -146,7 +146,8 @@ def test_shortening_keeps_the_budget_and_changes_nothing_else():
     train_embedder.fit_projection(network.projection, pooled)
     projected = network.projection.weight.clone()
     targets = torch.arange(400) % 20
-    shorten(network, pooled, targets, ShortenConfig(steps=400, batch_size=256, budget=100.0))
+    ordered = torch.stack([pooled[:200], pooled[100:300], pooled[200:]])
+    shorten(network, pooled, targets, ordered, ShortenConfig(steps=400, batch_size=256, budget=100.0))
     with torch.no_grad():
         dims = network.dimension(pooled)
     assert dims.mean().item() == pytest.approx(100, abs=0.5)
