@@ -26,7 +26,7 @@ from tqdm import tqdm
 from retrieval.augment import PLAINER, RICHER, Augment, AugmentConfig, change
 from retrieval.coatnet import CONFIGS
 from retrieval.datasets import LabelledImages
-from retrieval.device import fast_autocast
+from retrieval.device import fast_autocast, resolve_device
 from retrieval.errors import TrainingError, UsageError
 from retrieval.losses import NestedSoftmax
 from retrieval.metrics import retrieval_metrics
@@ -119,6 +119,7 @@ def train(
     validation: LabelledImages,
     out: Path,
     *,
+    device: str = "auto",
     show_progress_bar: bool = False,
 ) -> EmbedderNetwork:
     """Train an embedder, resuming from the checkpoint in `out` where there is one; returns the network, ready for use.
@@ -135,13 +136,14 @@ def train(
         raise UsageError(f"expected at least one batch of {config.batch_size} training pictures, got {len(training)}")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    learner = Learner(config, len(training.classes)).to(memory_format=torch.channels_last)
+    learner = Learner(config, len(training.classes)).to(resolve_device(device), memory_format=torch.channels_last)
     represent(learner, config, training, validation, out, show_progress_bar=show_progress_bar)
 
     network = learner.network.eval()
     pooled_NC = pooled_vectors(network, training.pixels, show_progress_bar=show_progress_bar)
-    fit_projection(network.projection, pooled_NC)
     ordered_3MC = ordered_by_complexity(network, training, config)
+    network.cpu()
+    fit_projection(network.projection, pooled_NC)
     targets_N = torch.from_numpy(training.targets)
     shorten(
         network,
@@ -177,6 +179,7 @@ def represent(
     augment = Augment(config.train_size, config.augment)
     pictures_N3HW = torch.from_numpy(training.pixels).permute(0, 3, 1, 2)
     targets_N = torch.from_numpy(training.targets)
+    device = learner.view.weight.device
     steps_per_epoch = len(training) // config.batch_size
     num_steps = config.epochs * steps_per_epoch
     rate = learning_rate_schedule(config, steps_per_epoch)
@@ -195,8 +198,9 @@ def represent(
             for group in optimizer.param_groups:
                 group["lr"] = rate(step)
             learner.train()
-            with fast_autocast(views_B3HW.device):
-                loss = learner(views_B3HW.to(memory_format=torch.channels_last), targets_N[chosen], chosen)
+            with fast_autocast(device):
+                views_B3HW = views_B3HW.to(device, memory_format=torch.channels_last)
+                loss = learner(views_B3HW, targets_N[chosen].to(device), chosen.to(device))
             if not math.isfinite(loss.item()):
                 raise TrainingError(
                     f"expected a finite loss, got {loss.item()} at step {step}; the last good weights are in "
@@ -231,7 +235,7 @@ def represent(
                 seen, since = 0, time.perf_counter()
             if is_last or (step + 1) % config.checkpoint_steps == 0:
                 save_checkpoint(out / "checkpoint.pt", learner, optimizer, config, step + 1, best_recall)
-    best = torch.load(out / "best.pt", weights_only=True)
+    best = torch.load(out / "best.pt", weights_only=True, map_location="cpu")
     learner.network.load_state_dict(best["network"])
 
 
@@ -270,7 +274,7 @@ def learning_rate_schedule(config: TrainConfig, steps_per_epoch: int) -> Callabl
 def validate(network: EmbedderNetwork, training: LabelledImages, validation: LabelledImages) -> float:
     """Recall@1 in percent on `validation`, at 128 numbers of a projection fitted on part of `training`."""
     num_dims = min(128, network.config.num_dims)
-    projection = nn.Linear(network.backbone.num_channels, num_dims)
+    projection = nn.Linear(network.backbone.num_channels, num_dims)  # on the CPU, as pooled vectors are
     part = slice(None, None, max(1, len(training) // 8192))
     fit_projection(projection, pooled_vectors(network, training.pixels[part]))
     vectors_ND = F.normalize(projection(pooled_vectors(network, validation.pixels)), dim=-1)
@@ -286,7 +290,7 @@ def load_checkpoint(
     """The step to go on from and the best Recall@1 so far: (0, −1) where there is no checkpoint."""
     if not path.exists():
         return 0, -1.0
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
     if saved["config"] != config.to_dict():
         changed = sorted(key for key, value in config.to_dict().items() if saved["config"].get(key) != value)
         raise TrainingError(

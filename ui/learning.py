@@ -38,6 +38,7 @@ def embedder(
     batch_size: Annotated[int, typer.Option("--batch-size", help="Views a step, two a picture.")] = 128,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="AdamW's, after warm-up.")] = 1.5e-3,
     budget: Annotated[float, typer.Option("--budget", help="The mean dimension to learn.")] = 128.0,
+    device: OnDevice = Device.auto,
     seed: Annotated[int, typer.Option("--seed", help="What everything random follows from.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +72,7 @@ def embedder(
     )
     sources = [*data, *(more_data or ())]
     training, validation = _training_data(sources, image_size)
-    network = train(config, training, validation, out, show_progress_bar=shows_bars())
+    network = train(config, training, validation, out, device=device.value, show_progress_bar=shows_bars())
     trained = Embedder(network, name=str(out), device="cpu")
     evaluation = _evaluate(trained, validation)
     adaptive = evaluation.to_dict()["rows"][0]
