@@ -65,7 +65,8 @@ class Augment(nn.Module):
     def forward(self, pictures_B3HW: torch.Tensor) -> torch.Tensor:
         pictures = self.standard(pictures_B3HW).clamp(0, 1)
         changed = torch.rand(len(pictures)) < self.config.vary_complexity
-        pictures[changed] = change(pictures, RICHER + PLAINER)[changed]
+        if changed.any():
+            pictures[changed] = change(pictures, RICHER + PLAINER)[changed]
         return pictures
 
 

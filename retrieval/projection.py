@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from retrieval.device import fast_autocast
 from retrieval.errors import UsageError
+from retrieval.layers.folding import fold_batch_norms
 from retrieval.network import EmbedderNetwork, scale_pixels
 
 
@@ -32,26 +33,24 @@ def pooled_vectors(
     `change`, if given, is applied to each batch (B, 3, H, W) float in 0..1 first.
     """
     device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
+    folded = fold_batch_norms(network).to(memory_format=torch.channels_last)
     pooled = []
     total = -(-len(pixels_NHW3) // batch_size)
     for batch in tqdm(batches(pixels_NHW3, batch_size), "encode", total, leave=False, disable=not show_progress_bar):
         if change is not None:
             batch = change(batch.add(1).div_(2)).mul(2).sub_(1)
         with fast_autocast(device):
-            pooled.append(network.pool(batch.to(device))[0].float().cpu())
-    network.train(was_training)
+            pooled.append(folded.pool(batch.to(device))[0].float().cpu())
     return torch.cat(pooled)
 
 
 @torch.no_grad()
-def fit_projection(projection: nn.Linear, pooled_NC: torch.Tensor, *, whitening: float = 0.5) -> None:
+def fit_projection(projection: nn.Linear, pooled_NC: torch.Tensor, *, whitening: float = 0.75) -> None:
     """Set a linear map (C → D) to the principal axes of `pooled_NC`, the widest first, in place.
 
     With μ the mean, v_k and σ_k² the eigenvectors and eigenvalues of the covariance in falling order, number k of
     the embedding is v_kᵀ(x − μ) / σ_k^`whitening`: 0 is plain PCA, which changes no inner product, 1 whitens fully
-    (Jégou and Chum 2012, ECCV), ½ was best on classes never trained on. Axes beyond C are zero.
+    (Jégou and Chum 2012, ECCV); what lies between was best on classes never trained on. Axes beyond C are zero.
     Raises `UsageError` where all vectors are equal.
     """
     pooled = pooled_NC.double()

@@ -17,43 +17,24 @@ class ShortenConfig:
     """Settings of the stage that teaches `d`.
 
     `budget`: the mean of `d` to keep, from both sides. `temperature` scales scores into logits; `cut_temperature` is
-    τ of the soft cut, in numbers. `energy_weight` pulls `d` towards the length at which an image keeps the same share
-    of its energy as the others. `order_weight` asks that a picture made plainer or richer get a smaller or larger `d`,
-    by a factor of at least `order_ratio`, for `num_ordered` of the pictures.
+    τ of the soft cut, in numbers. `order_weight` asks that a picture made plainer or richer get a smaller or larger
+    `d`, by a factor of at least `order_ratio`, for `num_ordered` of the pictures.
     """
 
     budget: float = 128.0
-    steps: int = 1500
+    steps: int = 400
     batch_size: int = 1024
     learning_rate: float = 2e-3
     temperature: float = 0.07
     cut_temperature: float = 8.0
     budget_weight: float = 4.0
-    energy_weight: float = 1.0
-    order_weight: float = 1.0
-    order_ratio: float = 1.4
+    order_weight: float = 6.0
+    order_ratio: float = 2.0
     num_ordered: int = 8192
 
     def __post_init__(self):
         if self.budget <= 0 or self.steps < 0:
             raise UsageError(f"expected a positive budget and steps ≥ 0, got {self.budget}, {self.steps}")
-
-
-def energy_dims(full_ND: torch.Tensor, *, budget: float, min_dim: int, max_dim: int) -> torch.Tensor:
-    """(N,) float: the length at which each image keeps one common share of its energy, with mean `budget`.
-
-    `full_ND` has unit length, so a prefix keeps the sum of its squares; the share is found by bisection.
-    """
-    energy_ND = full_ND.square().cumsum(1)
-
-    def dims_at(share: float) -> torch.Tensor:
-        return ((energy_ND < share).sum(1) + 1).clamp(min_dim, max_dim).float()
-
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        share = (low + high) / 2
-        low, high = (share, high) if dims_at(share).mean() < budget else (low, share)
-    return dims_at(high)
 
 
 def shorten(
@@ -71,12 +52,11 @@ def shorten(
     `pooled_NC` are pooled vectors of classes `targets_N`; `ordered_3MC` those of M pictures made plainer, as they are,
     and made richer. Queries are uncut, documents are cut: each query must find documents of its class among all in the
     batch, so a document that is cut too short and answers every query costs its place. Loss: cross entropy over the
-    documents, as in Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget, energy and order terms.
+    documents, as in Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget and order terms.
     """
     predictor = network.dimension
     with torch.no_grad():
         full_ND = F.normalize(network.projection(pooled_NC), dim=-1)
-    energy_N = energy_dims(full_ND, budget=config.budget, min_dim=predictor.min_dim, max_dim=predictor.max_dim).log()
     optimizer = torch.optim.AdamW(predictor.parameters(), lr=config.learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
     generator = torch.Generator().manual_seed(seed)
@@ -92,16 +72,10 @@ def shorten(
         positive_BB = (same_BB & ~itself).float()
         rank_loss = -((log_share_BB * positive_BB).sum(1) / positive_BB.sum(1).clamp_min(1)).mean()
         budget_loss = (dims_B.mean() / config.budget).log().square()
-        energy_loss = (dims_B.log() - energy_N[chosen]).square().mean()
         picked = torch.randint(ordered_3MC.shape[1], (config.batch_size,), generator=generator)
         steps_2B = predictor(ordered_3MC[:, picked].flatten(0, 1)).log().unflatten(0, (3, -1)).diff(dim=0)
         order_loss = (math.log(config.order_ratio) - steps_2B).relu().square().mean()
-        loss = (
-            rank_loss
-            + config.budget_weight * budget_loss
-            + config.energy_weight * energy_loss
-            + config.order_weight * order_loss
-        )
+        loss = rank_loss + config.budget_weight * budget_loss + config.order_weight * order_loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

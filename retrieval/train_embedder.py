@@ -1,7 +1,7 @@
 """Training the embedder: first what pictures look like, then the projection's axes, then how many of them each needs.
 
     represent        nested cosine softmax over the classes, and each picture told apart from all others
-    fit_projection   the projection becomes the half-whitened principal axes of the pooled vectors
+    fit_projection   the projection becomes the part-whitened principal axes of the pooled vectors
     shorten          the dimension predictor learns through the soft cut, under a budget on the mean
 
 The first stage takes nearly all the time and resumes from its last checkpoint; the others take minutes.
@@ -49,7 +49,7 @@ class TrainConfig:
     pooling: str = "sigmoid"
     attention: str = "pre"
     train_size: int = 64
-    image_size: int = 80
+    image_size: int = 96
     epochs: int = 18
     batch_size: int = 128
     views: int = 2
@@ -139,7 +139,14 @@ def train(
     learner = Learner(config, len(training.classes)).to(resolve_device(device), memory_format=torch.channels_last)
     represent(learner, config, training, validation, out, show_progress_bar=show_progress_bar)
 
-    network = learner.network.eval()
+    shape_embedding(learner.network, config, training, show_progress_bar=show_progress_bar)
+    return learner.network.eval()
+
+
+def shape_embedding(
+    network: EmbedderNetwork, config: TrainConfig, training: LabelledImages, *, show_progress_bar: bool = False
+) -> None:
+    """The last two stages, in place and on the CPU: fit the projection, then teach the dimension predictor."""
     pooled_NC = pooled_vectors(network, training.pixels, show_progress_bar=show_progress_bar)
     ordered_3MC = ordered_by_complexity(network, training, config)
     network.cpu()
@@ -154,7 +161,6 @@ def train(
         seed=config.seed,
         show_progress_bar=show_progress_bar,
     )
-    return network
 
 
 def ordered_by_complexity(network: EmbedderNetwork, training: LabelledImages, config: TrainConfig) -> torch.Tensor:

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+
+from retrieval import timm_weights
+from retrieval.coatnet import CoAtNet
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -42,6 +46,15 @@ def test_the_python_example(folder):
     assert run.stdout.startswith("6 added, 0 skipped\n")
     first = run.stdout.splitlines()[1].split()
     assert float(first[1]) > 0.99 and first[3].startswith("boats/")
+
+
+def test_the_backbones(tmp_path, monkeypatch):
+    config = timm_weights.CONFIGS["coatnet_nano_rw_224"]
+    save_file(CoAtNet(config).state_dict(), tmp_path / "coatnet_nano_rw_224.safetensors")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(block("backbones"), names)
+    assert names["features"].shape == (1, 512, 7, 7)
 
 
 @pytest.mark.parametrize("name", ["shell", pytest.param("train", marks=pytest.mark.slow)])

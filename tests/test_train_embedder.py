@@ -7,7 +7,7 @@ import torch
 from retrieval import train_embedder
 from retrieval.datasets import LabelledImages
 from retrieval.errors import TrainingError, UsageError
-from retrieval.shorten import ShortenConfig, energy_dims, shorten
+from retrieval.shorten import ShortenConfig, shorten
 from retrieval.train_embedder import Learner, TrainConfig, learning_rate_schedule, picture_numbers, train
 
 TINY = TrainConfig(
@@ -50,7 +50,7 @@ def test_a_run_leaves_a_network_a_log_and_a_checkpoint(finished):
     assert all(0 <= line["val_recall_at_1"] <= 100 for line in lines)
     assert (out / "checkpoint.pt").exists() and (out / "best.pt").exists()
     assert list(out.glob("events.out.tfevents.*"))
-    # The projection is orthogonal up to the scale of each axis: the half-whitened principal axes.
+    # The projection is orthogonal up to the scale of each axis: the part-whitened principal axes.
     weight = network.projection.weight[:20].double()
     gram = weight @ weight.T
     assert torch.allclose(gram - torch.diag(gram.diag()), torch.zeros(20, 20).double(), atol=1e-3 * gram.max().item())
@@ -127,12 +127,6 @@ def test_sets_are_checked(sets, tmp_path):
         train(TINY, labelled(1, 32, seed=0), validation, tmp_path)
     with pytest.raises(UsageError, match="at least one batch of 16 training pictures, got 4"):
         train(TINY, labelled(2, 2, seed=0), validation, tmp_path)
-
-
-def test_energy_dims_by_hand():
-    # Energies .64 .36 and .5 .5 : a share just above .5 takes 1 and 2 numbers, mean 1.5.
-    full = torch.tensor([[0.8, 0.6, 0, 0], [0.5**0.5, 0.5**0.5, 0, 0]])
-    assert energy_dims(full, budget=1.5, min_dim=1, max_dim=4).tolist() == [1.0, 2.0]
 
 
 def test_shortening_keeps_the_budget_and_changes_nothing_else():

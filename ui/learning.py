@@ -32,7 +32,7 @@ def embedder(
     backbone: Annotated[str, typer.Option("--backbone", metavar="NAME", help="A CoAtNet by name.")] = "coatnet_mini",
     pooling: Annotated[str, typer.Option("--pooling", help="sigmoid, softmax, multihead or structured.")] = "sigmoid",
     attention: Annotated[str, typer.Option("--attention", help="Relative attention, pre or post softmax.")] = "pre",
-    image_size: Annotated[int, typer.Option("--image-size", help="Side in pixels of the pictures in use.")] = 80,
+    image_size: Annotated[int, typer.Option("--image-size", help="Side in pixels of the pictures in use.")] = 96,
     train_size: Annotated[int, typer.Option("--train-size", help="Side in pixels of the crops trained on.")] = 64,
     epochs: Annotated[int, typer.Option("--epochs", help="Times that as many views as pictures are shown.")] = 18,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Views a step, two a picture.")] = 128,
