@@ -17,8 +17,9 @@ class ShortenConfig:
     """Settings of the stage that teaches `d`.
 
     `budget`: the mean of `d` to keep, from both sides. `temperature` scales scores into logits; `cut_temperature` is
-    τ of the soft cut, in numbers. `order_weight` asks that a picture made plainer or richer get a smaller or larger
-    `d`, by a factor of at least `order_ratio`, for `num_ordered` of the pictures.
+    τ of the soft cut, in numbers. `instance_weight`: weight of a picture finding itself first. `order_weight`
+    asks that a picture made plainer or richer get a smaller or larger `d`, by a factor of at least `order_ratio`, for
+    `num_ordered` of the pictures.
     """
 
     budget: float = 128.0
@@ -28,8 +29,9 @@ class ShortenConfig:
     temperature: float = 0.07
     cut_temperature: float = 8.0
     budget_weight: float = 4.0
-    order_weight: float = 6.0
-    order_ratio: float = 2.0
+    instance_weight: float = 3.0
+    order_weight: float = 4.0
+    order_ratio: float = 1.5
     num_ordered: int = 8192
 
     def __post_init__(self):
@@ -52,7 +54,8 @@ def shorten(
     `pooled_NC` are pooled vectors of classes `targets_N`; `ordered_3MC` those of M pictures made plainer, as they are,
     and made richer. Queries are uncut, documents are cut: each query must find documents of its class among all in the
     batch, so a document that is cut too short and answers every query costs its place. Loss: cross entropy over the
-    documents, as in Khosla et al. 2020, arXiv 2004.11362, eq. 2; plus budget and order terms.
+    documents, as in Khosla et al. 2020, arXiv 2004.11362, eq. 2, and the same with the picture itself as the one to
+    find; plus budget and order terms.
     """
     predictor = network.dimension
     with torch.no_grad():
@@ -67,6 +70,7 @@ def shorten(
         documents_BD = soft_cut(full_ND[chosen], dims_B, config.cut_temperature)
         scores_BB = full_ND[chosen] @ documents_BD.T / config.temperature
         same_BB = targets_N[chosen][:, None] == targets_N[chosen][None, :]
+        instance_loss = F.cross_entropy(scores_BB, torch.arange(len(chosen)))
         itself = torch.eye(len(chosen), dtype=torch.bool)
         log_share_BB = scores_BB.masked_fill(itself, -torch.inf).log_softmax(1).masked_fill(itself, 0.0)
         positive_BB = (same_BB & ~itself).float()
@@ -75,7 +79,12 @@ def shorten(
         picked = torch.randint(ordered_3MC.shape[1], (config.batch_size,), generator=generator)
         steps_2B = predictor(ordered_3MC[:, picked].flatten(0, 1)).log().unflatten(0, (3, -1)).diff(dim=0)
         order_loss = (math.log(config.order_ratio) - steps_2B).relu().square().mean()
-        loss = rank_loss + config.budget_weight * budget_loss + config.order_weight * order_loss
+        loss = (
+            rank_loss
+            + config.instance_weight * instance_loss
+            + config.budget_weight * budget_loss
+            + config.order_weight * order_loss
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

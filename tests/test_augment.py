@@ -152,11 +152,12 @@ def test_the_seed_decides():
 
 def test_without_varied_complexity_only_the_standard_changes_are_made(monkeypatch):
     calls = []
-    for way in WAYS:
-        monkeypatch.setattr(
-            f"retrieval.augment.{way.__name__}",
-            lambda pictures, others, way=way: calls.append((way, len(pictures), others.shape[1])) or pictures,
-        )
+    spies = tuple(
+        lambda pictures, others, way=way: calls.append((way, len(pictures), others.shape[1])) or pictures
+        for way in WAYS
+    )
+    monkeypatch.setattr("retrieval.augment.RICHER", spies[:3])
+    monkeypatch.setattr("retrieval.augment.PLAINER", spies[3:])
     plain = Augment(SIDE, AugmentConfig(vary_complexity=0.0))
     plain(noise(64))
     assert not calls

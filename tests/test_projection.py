@@ -35,7 +35,7 @@ def test_by_hand():
     plain = fitted(pooled_NC, 2, whitening=0.0)
     torch.testing.assert_close(plain.abs(), steps.abs(), rtol=1e-4, atol=1e-4)
     # The variances are 8 and ½: half-whitening divides by 8^¼ and (½)^¼.
-    half = fitted(pooled_NC, 2)
+    half = fitted(pooled_NC, 2, whitening=0.5)
     torch.testing.assert_close(half.abs(), steps.abs() / torch.tensor([8.0, 0.5]) ** 0.25, rtol=1e-4, atol=1e-4)
 
 

@@ -121,7 +121,7 @@ def test_settings_are_checked(change, message):
 
 def test_sets_are_checked(sets, tmp_path):
     training, validation = sets
-    with pytest.raises(UsageError, match="expected training pictures of 80 px, got 32"):
+    with pytest.raises(UsageError, match="expected training pictures of 96 px, got 32"):
         train(TrainConfig(), training, validation, tmp_path)
     with pytest.raises(UsageError, match="at least two classes, got 1"):
         train(TINY, labelled(1, 32, seed=0), validation, tmp_path)
