@@ -18,21 +18,28 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning.losses import NTXentLoss
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from retrieval.augment import PLAINER, RICHER, Augment, AugmentConfig, change
 from retrieval.coatnet import CONFIGS
 from retrieval.datasets import LabelledImages
 from retrieval.device import fast_autocast, resolve_device
-from retrieval.errors import TrainingError, UsageError
+from retrieval.errors import MissingExtraError, TrainingError, UsageError
 from retrieval.losses import NestedSoftmax
 from retrieval.metrics import retrieval_metrics
 from retrieval.network import EmbedderConfig, EmbedderNetwork
 from retrieval.projection import fit_projection, pooled_vectors
 from retrieval.shorten import ShortenConfig, shorten
+
+try:
+    from pytorch_metric_learning.losses import NTXentLoss
+    from torch.utils.tensorboard import SummaryWriter
+except ImportError as error:
+    raise MissingExtraError(
+        f"expected the packages for training, found them incomplete ({error}); "
+        "pip install 'spyglass-image-search[train]'"
+    ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
