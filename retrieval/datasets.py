@@ -1,4 +1,4 @@
-"""Labelled pictures to train and to measure on: parquet files with an image and a label column, folders of folders."""
+"""Pictures to train and to measure on, with labels, with groups or with neither: parquet files and folders."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,16 @@ from retrieval.images import IMAGE_SUFFIXES, decode
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """Pictures decoded at one size, and what each shows.
+    """Pictures decoded at one size, and what is known of each.
 
-    `pixels` (N, S, S, 3) uint8 RGB; `labels` N strings; `unreadable` names each picture left out, with the reason.
+    `pixels` (N, S, S, 3) uint8 RGB; `labels` N strings, None where a picture has none; `groups`, if there are any, N
+    strings or None: pictures of one group show the same thing; `unreadable` names each picture left out, with the
+    reason.
     """
 
     pixels: np.ndarray
-    labels: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    groups: tuple[str | None, ...] | None = None
     unreadable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -29,12 +32,22 @@ class LabelledImages:
     @property
     def classes(self) -> list[str]:
         """The labels that occur, sorted."""
-        return sorted(set(self.labels))
+        return sorted(set(self.labels) - {None})
 
     @property
     def targets(self) -> np.ndarray:
-        """(N,) int64: each picture's place in `classes`."""
-        return np.unique(np.array(self.labels), return_inverse=True)[1].astype(np.int64)
+        """(N,) int64: each picture's place in `classes`, −1 for those without a label."""
+        place = {label: i for i, label in enumerate(self.classes)}
+        return np.array([-1 if label is None else place[label] for label in self.labels], dtype=np.int64)
+
+    @property
+    def instances(self) -> np.ndarray:
+        """(N,) int64: the number of the first picture that shows the same thing, by its group; else its own."""
+        first: dict[str | None, int] = {}
+        groups = self.groups or (None,) * len(self)
+        return np.array(
+            [i if group is None else first.setdefault(group, i) for i, group in enumerate(groups)], dtype=np.int64
+        )
 
     def hold_out_classes(self, *, one_in: int = 10) -> tuple["LabelledImages", "LabelledImages"]:
         """(kept, held out): every `one_in`-th class, and at least two, set apart whole; nothing is named unreadable."""
@@ -45,33 +58,66 @@ class LabelledImages:
         is_held = np.array([label in held for label in self.labels])
         return self._subset(~is_held), self._subset(is_held)
 
+    def hold_out_instances(self, *, one_in: int = 10) -> tuple["LabelledImages", "LabelledImages"]:
+        """(kept, held out): every `one_in`-th group or single picture, and at least two, whatever the labels.
+
+        Where some groups have several pictures, the groups held out are among those: only they can be found again.
+        """
+        instances = self.instances
+        numbers, sizes = np.unique(instances, return_counts=True)
+        candidates = numbers[sizes > 1] if (sizes > 1).sum() >= 4 else numbers
+        if len(candidates) < 4:
+            raise UsageError(f"expected at least 4 different pictures to hold 2 out of, got {len(candidates)}")
+        is_held = np.isin(instances, candidates[:: min(one_in, len(candidates) // 2)])
+        return self._subset(~is_held), self._subset(is_held)
+
+    def with_unlabelled(self, others: "LabelledImages") -> "LabelledImages":
+        """These pictures, followed by the pixels of others of the same size, of which nothing more is known."""
+        nothing = (None,) * len(others)
+        return LabelledImages(
+            pixels=np.concatenate([self.pixels, others.pixels]),
+            labels=self.labels + nothing,
+            groups=None if self.groups is None else self.groups + nothing,
+        )
+
     def _subset(self, mask_N: np.ndarray) -> "LabelledImages":
-        chosen = tuple(label for label, keep in zip(self.labels, mask_N, strict=True) if keep)
-        return LabelledImages(pixels=self.pixels[mask_N], labels=chosen)
+        labels, groups = (
+            values and tuple(value for value, keep in zip(values, mask_N, strict=True) if keep)
+            for values in (self.labels, self.groups)
+        )
+        return LabelledImages(pixels=self.pixels[mask_N], labels=labels, groups=groups)
 
 
 class _Row(NamedTuple):
-    """A picture before it is decoded; `split` is None where its source has none."""
+    """A picture before it is decoded; `label`, `group` and `split` are None where its source has none."""
 
     name: str
     data: bytes
-    label: str
+    label: str | None
+    group: str | None
     split: str | None
 
 
 def load_labelled(
-    sources: Sequence[str | Path], *, image_size: int, split: str | None = None, label_column: str = "label"
+    sources: Sequence[str | Path],
+    *,
+    image_size: int,
+    split: str | None = None,
+    label_column: str | None = "label",
+    group_column: str | None = None,
 ) -> LabelledImages:
-    """Read labelled pictures from parquet files and folders, squashed to `image_size` squared.
+    """Read pictures from parquet files and folders, squashed to `image_size` squared.
 
-    A parquet file has a column `image` (encoded bytes, or a struct with `bytes`), `label_column`, and may have `split`;
-    in a folder the label is the name of the folder a picture lies in. `split` keeps the rows of that split; a source
-    that has no split column is kept whole. Pictures that do not decode are left out and named in `unreadable`. Raises
-    `SourceError` for sources that cannot be read, `UsageError` where no picture is left.
+    A parquet file has a column `image` (encoded bytes, or a struct with `bytes`), the columns asked for, and may have
+    `split`; in a folder the label, or the group, is the name of the folder a picture lies in. `label_column` None reads
+    no labels; `group_column` names what pictures of one thing have in common. Where only labels are read, pictures
+    without one are left out. `split` keeps the rows of that split; a source that has no split column is kept whole.
+    Pictures that do not decode are left out and named in `unreadable`. Raises `SourceError` for sources that cannot be
+    read, `UsageError` where no picture is left.
     """
-    pixels, labels, unreadable, splits = [], [], [], set()
+    pixels, labels, groups, unreadable, splits = [], [], [], [], set()
     for source in sources:
-        for row in _rows(Path(source), label_column):
+        for row in _rows(Path(source), label_column, group_column):
             splits.add(row.split)
             if split is not None and row.split not in (None, split):
                 continue
@@ -81,12 +127,18 @@ def load_labelled(
                 unreadable.append(f"{row.name}: {error}")
             else:
                 labels.append(row.label)
+                groups.append(row.group)
     if not labels:
         where = ", ".join(map(str, sources)) or "no source"
         if split is not None and None not in splits and split not in splits:
             raise UsageError(f"expected a split among {', '.join(sorted(splits))} in {where}, got {split!r}")
-        raise UsageError(f"expected pictures with labels, got none in {where}")
-    return LabelledImages(pixels=np.stack(pixels), labels=tuple(labels), unreadable=tuple(unreadable))
+        raise UsageError(f"expected pictures{' with labels' if label_column else ''}, got none in {where}")
+    return LabelledImages(
+        pixels=np.stack(pixels),
+        labels=tuple(labels),
+        groups=None if group_column is None else tuple(groups),
+        unreadable=tuple(unreadable),
+    )
 
 
 def splits_of(sources: Sequence[str | Path]) -> set[str]:
@@ -98,39 +150,50 @@ def splits_of(sources: Sequence[str | Path]) -> set[str]:
     return splits
 
 
-def _rows(source: Path, label_column: str) -> Iterator[_Row]:
+def _rows(source: Path, label_column: str | None, group_column: str | None) -> Iterator[_Row]:
     if source.is_dir():
-        yield from _folder_rows(source)
+        yield from _folder_rows(source, label_column is not None, group_column is not None)
     elif source.suffix == ".parquet" and source.is_file():
-        yield from _parquet_rows(source, label_column)
+        yield from _parquet_rows(source, label_column, group_column)
     else:
-        raise SourceError(f"expected a folder of labelled folders or a .parquet file, got {source}")
+        kind = "labelled folders" if label_column or group_column else "pictures"
+        raise SourceError(f"expected a folder of {kind} or a .parquet file, got {source}")
 
 
-def _folder_rows(folder: Path) -> Iterator[_Row]:
+def _folder_rows(folder: Path, reads_labels: bool, reads_groups: bool) -> Iterator[_Row]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and path.parent != folder:
-            yield _Row(str(path), path.read_bytes(), path.parent.name, None)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+            continue
+        name = None if path.parent == folder else path.parent.name
+        label, group = name if reads_labels else None, name if reads_groups else None
+        if label is not None or not reads_labels:  # a picture that lies in no labelled folder has no label
+            yield _Row(str(path), path.read_bytes(), label, group, None)
 
 
-def _parquet_rows(path: Path, label_column: str) -> Iterator[_Row]:
+def _parquet_rows(path: Path, label_column: str | None, group_column: str | None) -> Iterator[_Row]:
     file = _open_parquet(path)
     present = file.schema_arrow.names
-    if missing := {"image", label_column} - set(present):
+    wanted = ["image", *dict.fromkeys(column for column in (label_column, group_column) if column is not None)]
+    if missing := set(wanted) - set(present):
         raise SourceError(
-            f"expected columns 'image' and {label_column!r} in {path}, lacks {', '.join(sorted(missing))} "
+            f"expected columns {' and '.join(map(repr, wanted))} in {path}, lacks {', '.join(sorted(missing))} "
             f"among {', '.join(present)}"
         )
-    columns = ["image", label_column] + (["split"] if "split" in present else [])
+    columns = list(dict.fromkeys(wanted + (["split"] if "split" in present else [])))
     number = 0
     for batch in file.iter_batches(batch_size=256, columns=columns):
         for row in batch.to_pylist():
             image = row["image"]
             data = image.get("bytes") if isinstance(image, dict) else image
-            row_split = None if row.get("split") is None else str(row["split"])
-            if row[label_column] is not None:  # a picture without a label teaches and measures nothing
-                yield _Row(f"{path}#{number}", data or b"", str(row[label_column]), row_split)
+            label, group, split = (_text(row.get(column)) for column in (label_column, group_column, "split"))
+            # Where labels are all there is to learn from, a picture without one teaches and measures nothing.
+            if label is not None or label_column is None or group_column is not None:
+                yield _Row(f"{path}#{number}", data or b"", label, group, split)
             number += 1
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:

@@ -1,16 +1,22 @@
-"""How well embeddings find images of the same class, beside fixed lengths and raw pixels, in one table."""
+"""How well adaptive lengths find images, beside fixed ones, other ways to choose lengths, and raw pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from retrieval.errors import UsageError
-from retrieval.metrics import RetrievalMetrics, retrieval_metrics
+from retrieval.evaluation_table import WITH_INTERVALS, Evaluation, EvaluationRow
+from retrieval.metrics import instance_ranks, retrieval_metrics
+from retrieval.oracle_dims import oracle_dims
+from retrieval.ranking import as_classes
+from retrieval.rival_dims import cut, energy_dims, random_dims, unit
+from retrieval.statistics import interval, resampled_means, spearman
+
+__all__ = ["CutEmbeddings", "Evaluation", "EvaluationRow", "evaluate"]
 
 _KS = (1, 5, 10)
-_NUM_RESAMPLES = 1000
 _BYTES_PER_NUMBER = 2  # stored as float16
 
 
@@ -22,102 +28,172 @@ class CutEmbeddings(Protocol):
     dims: np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationRow:
-    """One way to store the images: what it finds, in percent, and what it costs.
-
-    The intervals are 95 % bootstrap intervals over the queries. `mean_dim` and `std_dim` are of the numbers that an
-    image keeps, `bytes_per_vector` of the numbers that its bucket stores, in float16.
-    """
-
-    name: str
-    recall: dict[int, float]
-    map_at_r: float
-    recall_at_1_interval: tuple[float, float]
-    map_at_r_interval: tuple[float, float]
-    mean_dim: float
-    std_dim: float
-    bytes_per_vector: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The rows of the comparison, and the share (0..1) of the images that lie in the bucket of each width.
-
-    `num_left_out` of the images are alone in their class: they are in the gallery, but ask no query.
-    """
-
-    rows: tuple[EvaluationRow, ...]
-    bucket_shares: dict[int, float]
-    num_images: int
-    num_classes: int
-    num_left_out: int
-
-    def to_dict(self) -> dict:
-        """The same as plain dicts, lists, strings and numbers, for JSON."""
-        return {
-            "images": self.num_images,
-            "classes": self.num_classes,
-            "left_out": self.num_left_out,
-            "rows": [
-                {
-                    "name": row.name,
-                    **{f"recall@{k}": value for k, value in row.recall.items()},
-                    "recall@1_interval": list(row.recall_at_1_interval),
-                    "map@r": row.map_at_r,
-                    "map@r_interval": list(row.map_at_r_interval),
-                    "mean_dim": row.mean_dim,
-                    "std_dim": row.std_dim,
-                    "bytes_per_vector": row.bytes_per_vector,
-                }
-                for row in self.rows
-            ],
-            "buckets": {str(width): share for width, share in self.bucket_shares.items()},
-        }
-
-    def table(self) -> str:
-        """The same as text: a line a row, the columns aligned, the buckets below."""
-        lines = [("", *(f"R@{k}" for k in _KS), "mAP@R", "R@1 95 %", "mAP@R 95 %", "mean dim", "std dim", "bytes")]
-        for row in self.rows:
-            shares = (*row.recall.values(), row.map_at_r)
-            intervals = (f"{low:.1f}-{high:.1f}" for low, high in (row.recall_at_1_interval, row.map_at_r_interval))
-            costs = (f"{row.mean_dim:.1f}", f"{row.std_dim:.1f}", f"{row.bytes_per_vector:.0f}")
-            lines.append((row.name, *(f"{share:.1f}" for share in shares), *intervals, *costs))
-        column_widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = [
-            "  ".join(
-                cell.rjust(width) if position else cell.ljust(width)
-                for position, (cell, width) in enumerate(zip(line, column_widths, strict=True))
-            )
-            for line in lines
-        ]
-        buckets = ", ".join(f"{width}: {100 * share:.1f} %" for width, share in self.bucket_shares.items())
-        left_out = f"; {self.num_left_out:,} alone in their class, not asked for" if self.num_left_out else ""
-        text += ["", f"{self.num_images:,} images of {self.num_classes:,} classes{left_out}", f"buckets  {buckets}"]
-        return "\n".join(text)
-
-
 def evaluate(
     embeddings: CutEmbeddings,
-    labels: Sequence[str],
+    labels: Sequence[str | None] | None,
     *,
     pixels: np.ndarray | None = None,
     widths: Sequence[int] = (32, 64, 128, 256, 512),
+    complexity: dict[str, np.ndarray] | None = None,
+    distorted: CutEmbeddings | None = None,
+    oracle: bool = False,
+    seed: int = 0,
 ) -> Evaluation:
-    """Hold each image against all others, as the embedder cut them, at fixed lengths, and as raw pixels.
+    """Hold each image against all others by class, and its distorted copy against all images, one row a storage.
 
-    `embeddings` has `vectors` (N, D), `full` (N, D) and `dims` (N,) as `Embedder.encode` gives them; `labels` (N,);
-    `pixels` optional (N, P) float, such as thumbnails of 32×32×3; `widths` ascending, the last one D at most and no
-    smaller than any dim. The query is `full` throughout. The gallery is `vectors` ("adaptive"), a prefix of `full` that
-    is L2-normalised at its own length ("fixed 32" ...), or the pixels less each image's mean, L2-normalised, which are
-    their own queries. Raises `UsageError`.
+    `embeddings` has `vectors` (N, D), `full` (N, D) and `dims` (N,) as `Embedder.encode` gives them; `labels` (N,),
+    None where unknown; `pixels` optional (N, P) float, such as thumbnails of 32×32×3; `widths` ascending, the last one
+    D at most and no smaller than any dim; `complexity` measures (N,) to correlate `dims` with; `distorted`, whose row i
+    is of a distorted copy of picture i, adds how often a copy finds its original first, `instance_recall@1`. Without
+    labels that two images share that is all that is measured. Raises `UsageError`.
+
+    The query is `full` throughout. The gallery is, row by row, `vectors` ("adaptive"); prefixes of `full` of one
+    length, of each width and of adaptive's mean; prefixes whose dims are adaptive's dealt out at random (the mean over
+    three deals, from `seed`), or follow from the energy that an image keeps, at adaptive's mean; with `oracle`, also
+    dims chosen with the answers known (`retrieval.oracle_dims`), for each of the two tasks. Every prefix is
+    L2-normalised at its own length. The last row is the pixels less each image's mean, L2-normalised, which are their
+    own queries, by class alone.
     """
-    vectors, full, dims = (np.asarray(array) for array in (embeddings.vectors, embeddings.full, embeddings.dims))
     widths = tuple(widths)
-    if vectors.shape != full.shape or full.ndim != 2 or dims.shape != full.shape[:1] or len(labels) != len(full):
+    _check(embeddings, labels, pixels, widths, complexity or {}, distorted)
+    num_images = len(embeddings.full)
+    classes = np.full(num_images, -1) if labels is None else as_classes(labels, labels, num_images, num_images)[0]
+    has_company = np.bincount(classes[classes >= 0], minlength=1).max() > 1
+    if not has_company and distorted is None:
         raise UsageError(
-            f"expected vectors and full (N, D) with N dims and labels, got {vectors.shape}, {full.shape}, "
-            f"{dims.shape} and {len(labels)} labels; align them"
+            "expected a label that two images share, or distorted copies that look for their originals, got neither; "
+            "check the labels"
+        )
+    storages, measured = [], []
+    for storage in _storages(embeddings, classes if has_company else None, pixels, widths, distorted, oracle, seed):
+        storages.append(storage)
+        measured.append(_measure(storage, embeddings.full, classes if has_company else None, distorted))
+    return Evaluation(
+        rows=_rows(storages, measured),
+        bucket_shares={width: float(np.mean(_width_of(embeddings.dims, widths) == width)) for width in widths},
+        num_images=num_images,
+        num_classes=int(classes.max(initial=-1)) + 1,
+        num_left_out=num_images - (len(measured[0]["recall@1"]) if has_company else 0),
+        correlations={name: spearman(embeddings.dims, values) for name, values in (complexity or {}).items()},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Storage:
+    """One way to store the images; the mean over several galleries where chance is in it.
+
+    `kept` and `stored` are numbers an image, (N,) or one for all; queries are prefixes of the uncut ones unless given.
+    """
+
+    name: str
+    kind: str
+    galleries: Iterable[np.ndarray]
+    kept: np.ndarray | int
+    stored: np.ndarray | int
+    queries: np.ndarray | None = None
+
+
+def _storages(embeddings, classes, pixels, widths, distorted, oracle, seed) -> Iterator[_Storage]:
+    full, dims = embeddings.full, embeddings.dims
+    mean = float(dims.mean())
+    # The rivals may use the whole range that the model has, whether or not it does.
+    ends = {"mean": mean, "lowest": int(min(widths[0], dims.min())), "highest": widths[-1]}
+
+    def chosen(name: str, kind: str, *choices: np.ndarray) -> _Storage:
+        galleries = (cut(full, choice) for choice in choices)
+        return _Storage(
+            name=name, kind=kind, galleries=galleries, kept=choices[0], stored=_width_of(choices[0], widths)
+        )
+
+    yield _Storage(
+        name="adaptive", kind="adaptive", galleries=[embeddings.vectors], kept=dims, stored=_width_of(dims, widths)
+    )
+    lengths = {f"fixed {width}": width for width in widths} | {f"fixed at mean {round(mean)}": round(mean)}
+    for name, length in lengths.items():
+        # The gallery is zero beyond the prefix, so the rest of the query meets nothing.
+        yield _Storage(name=name, kind="fixed", galleries=[unit(full[:, :length])], kept=length, stored=length)
+    yield chosen("random dims", "random", *random_dims(dims, seed=seed))
+    yield chosen("energy dims", "energy", energy_dims(full, **ends))
+    if oracle and classes is not None:
+        yield chosen("oracle dims", "oracle", oracle_dims(full, full, classes, classes, **ends, exclude_self=True))
+    if oracle and distorted is not None:
+        each = np.arange(len(full))
+        found = oracle_dims(distorted.full, full, each, each, **ends, exclude_self=False)
+        yield chosen("instance oracle dims", "oracle", found)
+    if pixels is not None and classes is not None:
+        thumbnails = np.asarray(pixels, dtype=np.float32)
+        thumbnails = unit(thumbnails - thumbnails.mean(axis=1, keepdims=True))
+        num = thumbnails.shape[1]
+        side = round((num / 3) ** 0.5)
+        name = f"raw pixels {side}x{side}" if 3 * side * side == num else f"raw pixels {num}"
+        yield _Storage(name=name, kind="pixels", galleries=[thumbnails], kept=num, stored=num, queries=thumbnails)
+
+
+def _measure(storage: _Storage, full, classes, distorted) -> dict[str, np.ndarray]:
+    """What each query finds, 0..1: (A,) for the A images that ask by class, (N,) for the distorted copies."""
+    found = []
+    for gallery in storage.galleries:
+        found.append({})
+        length = gallery.shape[1]
+        if classes is not None:
+            queries = full[:, :length] if storage.queries is None else storage.queries
+            labels = np.where(classes >= 0, classes.astype(object), None)
+            metrics = retrieval_metrics(queries, gallery, labels, labels, exclude_self=True, ks=_KS)
+            found[-1] |= {f"recall@{k}": is_found for k, is_found in metrics.recall.items()} | {
+                "map@r": metrics.average_precision_at_r,
+                "map@100": metrics.average_precision_at_100,
+                "ndcg@100": metrics.ndcg_at_100,
+                "mrr": 1 / metrics.first_rank,
+            }
+        if distorted is not None and storage.queries is None:
+            ranks = instance_ranks(distorted.full[:, :length], gallery, np.arange(len(full)))
+            found[-1]["instance_recall@1"] = ranks == 1
+    return {name: np.mean([values[name] for values in found], axis=0) for name in found[0]}
+
+
+def _rows(storages: list[_Storage], measured: list[dict[str, np.ndarray]]) -> tuple[EvaluationRow, ...]:
+    intervals, leads = [{} for _ in storages], [{} for _ in storages]
+    for name in WITH_INTERVALS:
+        having = [place for place, values in enumerate(measured) if name in values]
+        if not having:
+            continue
+        means_SV = 100 * resampled_means(np.stack([measured[place][name] for place in having]))
+        for column, place in enumerate(having):
+            intervals[place][name] = interval(means_SV[:, column])
+            if place > 0:
+                leads[place][name] = interval(means_SV[:, 0] - means_SV[:, column])
+    return tuple(
+        EvaluationRow(
+            name=storage.name,
+            kind=storage.kind,
+            measures={name: 100 * float(found.mean()) for name, found in values.items()},
+            intervals=interval_of,
+            adaptive_lead=lead,
+            mean_dim=float(np.mean(storage.kept)),
+            std_dim=float(np.std(storage.kept)),
+            bytes_per_vector=_BYTES_PER_NUMBER * float(np.mean(storage.stored)),
+        )
+        for storage, values, interval_of, lead in zip(storages, measured, intervals, leads, strict=True)
+    )
+
+
+def _width_of(dims: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+    """(N,): the smallest width that holds each."""
+    return np.asarray(widths)[np.searchsorted(widths, dims)]
+
+
+def _check(embeddings, labels, pixels, widths, complexity, distorted) -> None:
+    full, dims = embeddings.full, embeddings.dims
+    num_labels = len(full) if labels is None else len(labels)
+    if (
+        embeddings.vectors.shape != full.shape
+        or full.ndim != 2
+        or dims.shape != full.shape[:1]
+        or num_labels != len(full)
+    ):
+        raise UsageError(
+            f"expected vectors and full (N, D) with N dims and labels, got {embeddings.vectors.shape}, {full.shape}, "
+            f"{dims.shape} and {num_labels} labels; align them"
         )
     if not widths or list(widths) != sorted(set(widths)) or not 1 <= widths[0] <= widths[-1] <= full.shape[1]:
         raise UsageError(f"expected ascending widths in 1..{full.shape[1]}, got {widths}; choose lengths of a prefix")
@@ -127,71 +203,10 @@ def evaluate(
         )
     if pixels is not None and (np.ndim(pixels) != 2 or len(pixels) != len(full)):
         raise UsageError(f"expected pixels ({len(full)}, P), got {np.shape(pixels)}; flatten one thumbnail an image")
-
-    width_of_image = np.asarray(widths)[np.searchsorted(widths, dims)]
-    names, metrics, kept, stored = [], [], [], []
-    for name, queries, gallery, numbers_kept, numbers_stored in _rankings(
-        vectors, full, dims, width_of_image, pixels, widths
-    ):
-        names.append(name)
-        metrics.append(retrieval_metrics(queries, gallery, labels, labels, exclude_self=True, ks=_KS))
-        kept.append(numbers_kept)
-        stored.append(numbers_stored)
-    intervals = _bootstrap(metrics)
-    rows = tuple(
-        EvaluationRow(
-            name=name,
-            recall={k: found.recall_at(k) for k in _KS},
-            map_at_r=found.map_at_r,
-            recall_at_1_interval=recall_interval,
-            map_at_r_interval=map_interval,
-            mean_dim=float(np.mean(numbers_kept)),
-            std_dim=float(np.std(numbers_kept)),
-            bytes_per_vector=_BYTES_PER_NUMBER * float(np.mean(numbers_stored)),
+    for name, values in complexity.items():
+        if np.shape(values) != dims.shape:
+            raise UsageError(f"expected {name} of each of {len(full)} images, got {np.shape(values)}; align them")
+    if distorted is not None and distorted.full.shape != full.shape:
+        raise UsageError(
+            f"expected a distorted copy of each image, {full.shape}, got {distorted.full.shape}; align the two"
         )
-        for name, found, numbers_kept, numbers_stored, (recall_interval, map_interval) in zip(
-            names, metrics, kept, stored, intervals, strict=True
-        )
-    )
-    return Evaluation(
-        rows=rows,
-        bucket_shares={width: float(np.mean(width_of_image == width)) for width in widths},
-        num_images=len(full),
-        num_classes=len(set(labels)),
-        num_left_out=metrics[0].num_left_out,
-    )
-
-
-def _rankings(vectors, full, dims, width_of_image, pixels, widths) -> Iterator[tuple]:
-    """Name, queries, gallery, numbers kept an image and numbers stored an image, for each row of the table."""
-    yield "adaptive", full, vectors, dims, width_of_image
-    for width in widths:
-        # The gallery is zero beyond the prefix, so the rest of the query meets nothing.
-        yield f"fixed {width}", full[:, :width], _unit(full[:, :width]), width, width
-    if pixels is not None:
-        thumbnails = np.asarray(pixels, dtype=np.float32)
-        thumbnails = _unit(thumbnails - thumbnails.mean(axis=1, keepdims=True))
-        side = round((thumbnails.shape[1] / 3) ** 0.5)
-        size = f"{side}x{side}" if 3 * side * side == thumbnails.shape[1] else str(thumbnails.shape[1])
-        yield f"raw pixels {size}", thumbnails, thumbnails, thumbnails.shape[1], thumbnails.shape[1]
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    # A picture of one colour has no direction: it stays at zero.
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-
-
-def _bootstrap(metrics: list[RetrievalMetrics]) -> list[list[tuple[float, float]]]:
-    """95 % intervals in percent, low and high: for each row that of Recall@1 and that of mAP@R.
-
-    All rows meet the same resamples, so their differences may be read off as well.
-    """
-    values = np.stack([(row.recall[1], row.average_precision_at_r) for row in metrics]).astype(np.float64)
-    num_queries = values.shape[-1]
-    rng = np.random.default_rng(0)
-    means = [
-        values @ np.bincount(rng.integers(num_queries, size=num_queries), minlength=num_queries) / num_queries
-        for _ in range(_NUM_RESAMPLES)
-    ]
-    low, high = 100 * np.percentile(means, (2.5, 97.5), axis=0)
-    return [[tuple(interval) for interval in row] for row in np.stack([low, high], axis=-1).tolist()]

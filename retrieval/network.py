@@ -1,4 +1,4 @@
-"""The network of the embedder: backbone, attention pooling, nested projection, dimension predictor."""
+"""The network of the embedder: backbone, attention pooling, nested projection, and what says how long to cut."""
 
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from torch import nn
 from retrieval import pooling
 from retrieval.coatnet import CONFIGS, CoAtNet, CoAtNetConfig
 from retrieval.dimension import DimensionPredictor
+from retrieval.energy_dimension import EnergyDimension
 from retrieval.errors import UsageError
 
 
@@ -18,7 +19,8 @@ class EmbedderConfig:
     """The shape of an embedder, as stored in config.json.
 
     `image_size`: side in pixels of the squares it reads. `widths`: the lengths that buckets have; the last is the
-    length of an uncut embedding. `min_dim`, `max_dim`: the ends of the predicted dimension.
+    length of an uncut embedding. `dimension`: what predicts `d`, `"learned"` from the pooled vector or `"energy"` from
+    the embedding; `min_dim`, `max_dim`: its ends.
     """
 
     backbone: CoAtNetConfig = field(default_factory=lambda: CONFIGS["coatnet_mini"])
@@ -27,6 +29,7 @@ class EmbedderConfig:
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     min_dim: int = 32
     max_dim: int = 512
+    dimension: str = "learned"
 
     def __post_init__(self):
         if list(self.widths) != sorted(set(self.widths)) or not self.widths or self.widths[0] < 1:
@@ -36,6 +39,8 @@ class EmbedderConfig:
                 f"expected 1 ≤ min_dim < max_dim ≤ {self.widths[-1]}, the last width, "
                 f"got {self.min_dim}, {self.max_dim}"
             )
+        if self.dimension not in ("learned", "energy"):
+            raise UsageError(f"expected a dimension 'learned' or 'energy', got {self.dimension!r}")
         if self.image_size <= 0 or self.image_size % self.backbone.stride:
             raise UsageError(f"expected an image_size that {self.backbone.stride} divides, got {self.image_size}")
 
@@ -45,7 +50,11 @@ class EmbedderConfig:
         return self.widths[-1]
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        """Plain values, for config.json; `from_dict` reads them back."""
+        values = asdict(self)
+        if self.dimension == "learned":
+            del values["dimension"]  # weights from before there was a choice keep their fingerprint
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "EmbedderConfig":
@@ -63,22 +72,28 @@ class NetworkOutput(NamedTuple):
 
 
 class EmbedderNetwork(nn.Module):
-    """Pixels (B, 3, H, W) in −1..1 to a `NetworkOutput`."""
+    """Pixels (B, 3, H, W) in −1..1 to a `NetworkOutput`; around a `backbone` of the config's shape, or a fresh one."""
 
-    def __init__(self, config: EmbedderConfig):
+    def __init__(self, config: EmbedderConfig, backbone: CoAtNet | None = None):
         super().__init__()
+        if backbone is not None and backbone.config != config.backbone:
+            raise UsageError("expected a backbone of the shape that the config names, got another")
         self.config = config
-        self.backbone = CoAtNet(config.backbone)
+        self.backbone = CoAtNet(config.backbone) if backbone is None else backbone
         channels = self.backbone.num_channels
         self.pooling = pooling.create(config.pooling, channels)
         self.projection = nn.Linear(channels, config.num_dims)
-        self.dimension = DimensionPredictor(channels, min_dim=config.min_dim, max_dim=config.max_dim)
+        ends = {"min_dim": config.min_dim, "max_dim": config.max_dim}
+        self.dimension = (
+            EnergyDimension(**ends) if config.dimension == "energy" else DimensionPredictor(channels, **ends)
+        )
 
     def forward(self, pixels_B3HW: torch.Tensor) -> NetworkOutput:
         pooled_BC, attention_BHW = self.pool(pixels_B3HW)
         with torch.autocast(pixels_B3HW.device.type, enabled=False):
             full_BD = F.normalize(self.projection(pooled_BC), dim=-1)
-            return NetworkOutput(pooled_BC, full_BD, self.dimension(pooled_BC), attention_BHW)
+            dims_B = self.dimension(full_BD if self.config.dimension == "energy" else pooled_BC)
+            return NetworkOutput(pooled_BC, full_BD, dims_B, attention_BHW)
 
     def pool(self, pixels_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The pooled vector (B, C) float32 and the attention map (B, h, w), before projection."""

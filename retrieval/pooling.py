@@ -32,6 +32,16 @@ class SigmoidPooling(nn.Module):
         return weighted_mean(features_BCHW, self.weigh(features_BCHW).squeeze(1))
 
 
+class MeanPooling(nn.Module):
+    """Global average pooling: every location weighs the same. No attention; what the others are compared with."""
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+
+    def forward(self, features_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return weighted_mean(features_BCHW, features_BCHW.new_ones(features_BCHW[:, 0].shape))
+
+
 class SoftmaxPooling(nn.Module):
     """Softmax over each location's similarity to one learned context vector (Yang et al. 2016, eq. 5 to 7).
 
@@ -108,11 +118,12 @@ POOLINGS = {
     "softmax": SoftmaxPooling,
     "multihead": MultiheadPooling,
     "structured": StructuredPooling,
+    "mean": MeanPooling,
 }
 
 
 def create(kind: str, num_channels: int) -> nn.Module:
-    """One of the four poolings for feature maps of `num_channels`; raises `UsageError` for another kind."""
+    """One of the poolings for feature maps of `num_channels`; raises `UsageError` for another kind."""
     if kind not in POOLINGS:
         raise UsageError(f"expected a pooling among {', '.join(POOLINGS)}, got {kind!r}")
     return POOLINGS[kind](num_channels)

@@ -1,6 +1,6 @@
 """The nested projection by principal axes: which numbers come first, and how much each weighs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from retrieval.errors import UsageError
 from retrieval.layers.folding import fold_batch_norms
 from retrieval.network import EmbedderNetwork, scale_pixels
 
+_BLOCK = 16_384
+
 
 def batches(pixels_NHW3: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
     """uint8 pixels (N, H, W, 3), a batch at a time, scaled to float32 (B, 3, H, W) in −1..1."""
@@ -20,6 +22,15 @@ def batches(pixels_NHW3: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
 
 
 @torch.no_grad()
+def pooled_batches(network: EmbedderNetwork, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Pooled vectors (B, C) float32, on the CPU, of each batch of pixels (B, 3, H, W) in −1..1, as they come."""
+    device = next(network.parameters()).device
+    folded = fold_batch_norms(network).to(memory_format=torch.channels_last)
+    for batch_B3HW in batches:
+        with fast_autocast(device):
+            yield folded.pool(batch_B3HW.to(device))[0].float().cpu()
+
+
 def pooled_vectors(
     network: EmbedderNetwork,
     pixels_NHW3: np.ndarray,
@@ -32,38 +43,39 @@ def pooled_vectors(
 
     `change`, if given, is applied to each batch (B, 3, H, W) float in 0..1 first.
     """
-    device = next(network.parameters()).device
-    folded = fold_batch_norms(network).to(memory_format=torch.channels_last)
-    pooled = []
     total = -(-len(pixels_NHW3) // batch_size)
-    for batch in tqdm(batches(pixels_NHW3, batch_size), "encode", total, leave=False, disable=not show_progress_bar):
-        if change is not None:
-            batch = change(batch.add(1).div_(2)).mul(2).sub_(1)
-        with fast_autocast(device):
-            pooled.append(folded.pool(batch.to(device))[0].float().cpu())
-    return torch.cat(pooled)
+    scaled = tqdm(batches(pixels_NHW3, batch_size), "encode", total, leave=False, disable=not show_progress_bar)
+    if change is not None:
+        scaled = (change(batch.add(1).div_(2)).mul(2).sub_(1) for batch in scaled)
+    return torch.cat(list(pooled_batches(network, scaled)))
 
 
 @torch.no_grad()
-def fit_projection(projection: nn.Linear, pooled_NC: torch.Tensor, *, whitening: float = 0.75) -> None:
+def fit_projection(projection: nn.Linear, pooled_NC: torch.Tensor, *, whitening: float = 0.75) -> torch.Tensor:
     """Set a linear map (C → D) to the principal axes of `pooled_NC`, the widest first, in place.
 
     With μ the mean, v_k and σ_k² the eigenvectors and eigenvalues of the covariance in falling order, number k of
     the embedding is v_kᵀ(x − μ) / σ_k^`whitening`: 0 is plain PCA, which changes no inner product, 1 whitens fully
-    (Jégou and Chum 2012, ECCV); what lies between was best on classes never trained on. Axes beyond C are zero.
-    Raises `UsageError` where all vectors are equal.
+    (Jégou and Chum 2012, ECCV); what lies between was best on classes never trained on. Axes beyond C, and beyond the
+    N − 1 that N vectors span, are zero. Returns all σ_k² (C,) float64. Raises `UsageError` where all vectors are equal.
     """
-    pooled = pooled_NC.double()
-    mean_C = pooled.mean(0)
-    if not (pooled - mean_C).any():
-        raise UsageError(f"expected pooled vectors that differ, got {len(pooled)} that are equal")
-    centred = pooled - mean_C
-    eigenvalues, eigenvectors = torch.linalg.eigh(centred.T @ centred / len(pooled))
-    order = eigenvalues.argsort(descending=True)[: projection.out_features]
+    num_vectors = len(pooled_NC)
+    if num_vectors < 2 or (pooled_NC == pooled_NC[0]).all():
+        raise UsageError(f"expected pooled vectors that differ, got {num_vectors} that are equal")
+    mean_C = pooled_NC.mean(0, dtype=torch.float64)
+    covariance_CC = torch.zeros(len(mean_C), len(mean_C), dtype=torch.float64, device=mean_C.device)
+    for block in pooled_NC.split(_BLOCK):
+        centred = block.double() - mean_C
+        covariance_CC += centred.T @ centred / num_vectors
+    eigenvalues, eigenvectors = torch.linalg.eigh(covariance_CC)
+    # eigh's order rises; rounding leaves what should be 0 on either side of it.
+    variances_C, axes_CC = eigenvalues.flip(0).clamp_min(0), eigenvectors.flip(1)
+    num_axes = min(projection.out_features, num_vectors - 1, len(mean_C))
     # Axes that carry next to nothing would be blown up by whitening: they count as no narrower than this floor.
-    sigma = eigenvalues[order].clamp_min(1e-6 * eigenvalues.max()).sqrt()
-    axes_KC = (eigenvectors[:, order] / sigma**whitening).T
+    sigma_K = variances_C[:num_axes].clamp_min(1e-6 * variances_C[0]).sqrt()
+    axes_KC = (axes_CC[:, :num_axes] / sigma_K**whitening).T
     projection.weight.zero_()
     projection.bias.zero_()
-    projection.weight[: len(axes_KC)] = axes_KC.to(projection.weight)
-    projection.bias[: len(axes_KC)] = -(axes_KC @ mean_C).to(projection.bias)
+    projection.weight[:num_axes] = axes_KC.to(projection.weight)
+    projection.bias[:num_axes] = -(axes_KC @ mean_C).to(projection.bias)
+    return variances_C

@@ -87,9 +87,15 @@ def load(
     base = name.split(".")[0]
     if base not in CONFIGS:
         raise UsageError(f"expected a timm model among {', '.join(sorted(CONFIGS))}, got {name!r}")
+    return with_weights(CONFIGS[base], state_dict_or_path, image_size)
+
+
+def with_weights(
+    config: CoAtNetConfig, state_dict_or_path: Mapping[str, torch.Tensor] | str | Path, image_size: int | None = None
+) -> CoAtNet:
+    """`load` for a CoAtNet of any shape, whose state dict has the names that ours and timm's share."""
     state = dict(_read(state_dict_or_path))
     num_classes = len(state["head.fc.weight"]) if "head.fc.weight" in state else 0
-    config = CONFIGS[base]
     network = CoAtNet(replace(config, image_size=image_size or config.image_size, num_classes=num_classes))
     _fit_tables(state, network)
     _check(state, network)

@@ -98,6 +98,64 @@ def test_hold_out_classes():
     assert len(images.hold_out_classes(one_in=1000)[1].classes) >= 2
 
 
+def test_pictures_without_labels_are_of_no_class():
+    images = LabelledImages(pixels=np.zeros((4, 1, 1, 3), np.uint8), labels=("b", None, "a", None))
+    assert images.classes == ["a", "b"] and images.targets.tolist() == [1, -1, 0, -1]
+    assert images.instances.tolist() == [0, 1, 2, 3]
+
+
+def test_pictures_of_one_group_are_one_instance():
+    groups = ("x", None, "y", "x", None, "y")
+    images = LabelledImages(pixels=np.zeros((6, 1, 1, 3), np.uint8), labels=(None,) * 6, groups=groups)
+    assert images.instances.tolist() == [0, 1, 2, 0, 4, 2] and images.classes == []
+
+
+def test_reading_without_labels(tmp_path):
+    for name, level in (("cat/1.png", 10), ("loose.png", 20)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(picture(level))
+    table = write_parquet(tmp_path / "a.parquet", [picture(30), picture(40)], ["x", None])
+    images = load_labelled([tmp_path, table], image_size=8, label_column=None)
+    assert levels(images) == [10, 20, 30, 40] and images.labels == (None,) * 4 and images.groups is None
+
+
+def test_reading_groups(tmp_path):
+    columns = {"group": [1, 2, None, 1], "split": ["train"] * 4}
+    table = write_parquet(
+        tmp_path / "a.parquet", [picture(i) for i in (10, 20, 30, 40)], ["a", None, "b", None], **columns
+    )
+    alone = load_labelled([table], image_size=8, label_column=None, group_column="group")
+    assert alone.labels == (None,) * 4 and alone.groups == ("1", "2", None, "1")
+    both = load_labelled([table], image_size=8, group_column="group")
+    assert both.labels == ("a", None, "b", None) and both.groups == alone.groups
+    with pytest.raises(SourceError, match="^expected columns 'image' and 'kind' in .*, lacks kind among "):
+        load_labelled([table], image_size=8, label_column=None, group_column="kind")
+
+
+def test_hold_out_instances_keeps_groups_whole():
+    groups = tuple(f"pair {i // 2}" for i in range(40)) + (None,) * 20
+    pixels = np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1).repeat(3, 3)
+    images = LabelledImages(pixels=pixels, labels=(None,) * 60, groups=groups)
+    kept, held = images.hold_out_instances(one_in=10)
+    assert held.groups == ("pair 0", "pair 0", "pair 10", "pair 10")
+    assert held.pixels[:, 0, 0, 0].tolist() == [0, 1, 20, 21] and len(kept) == 56
+    assert not set(held.groups) & set(kept.groups)
+
+    single = LabelledImages(pixels=pixels, labels=(None,) * 60)
+    kept, held = single.hold_out_instances(one_in=10)
+    assert held.pixels[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50] and len(kept) == 54
+    with pytest.raises(UsageError, match="^expected at least 4 different pictures to hold 2 out of, got 3$"):
+        LabelledImages(pixels=pixels[:3], labels=(None,) * 3).hold_out_instances()
+
+
+def test_mixing_in_pictures_without_labels():
+    some = LabelledImages(pixels=np.zeros((2, 1, 1, 3), np.uint8), labels=("a", "b"), groups=("x", "x"))
+    others = LabelledImages(pixels=np.ones((2, 1, 1, 3), np.uint8), labels=("c", "d"))
+    mixed = some.with_unlabelled(others)
+    assert mixed.labels == ("a", "b", None, None) and mixed.instances.tolist() == [0, 0, 2, 3]
+    assert mixed.pixels[:, 0, 0, 0].tolist() == [0, 0, 1, 1]
+
+
 def test_holding_out_of_too_few_classes():
     images = LabelledImages(pixels=np.zeros((3, 1, 1, 3), np.uint8), labels=("a", "b", "c"))
     with pytest.raises(UsageError, match="^expected at least 4 classes to hold 2 out of, got 3$"):

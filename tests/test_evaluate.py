@@ -1,4 +1,4 @@
-"""The table that compares adaptive lengths with fixed ones and raw pixels."""
+"""The table that compares adaptive lengths with fixed ones, other choices of length, and raw pixels."""
 
 import json
 from types import SimpleNamespace
@@ -8,7 +8,9 @@ import pytest
 
 from retrieval.errors import UsageError
 from retrieval.evaluate import evaluate
-from retrieval.metrics import retrieval_metrics
+from retrieval.metrics import instance_ranks, retrieval_metrics
+from retrieval.rival_dims import random_dims
+from retrieval.statistics import spearman
 
 
 def unit(rows):
@@ -37,13 +39,17 @@ def test_by_hand():
 
     evaluation = evaluate(embeddings, ["a", "a", "b", "b"], widths=(2, 4))
 
-    assert [row.name for row in evaluation.rows] == ["adaptive", "fixed 2", "fixed 4"]
-    assert [row.recall[1] for row in evaluation.rows] == [100, 100, 0]
-    assert [row.map_at_r for row in evaluation.rows] == [100, 100, 0]
-    assert [row.recall_at_1_interval for row in evaluation.rows] == [(100, 100), (100, 100), (0, 0)]
-    adaptive, two, four = evaluation.rows
+    names = ["adaptive", "fixed 2", "fixed 4", "fixed at mean 2", "random dims", "energy dims"]
+    assert [row.name for row in evaluation.rows] == names
+    adaptive, two, four, at_mean, _, energy = evaluation.rows
+    for name in ("recall@1", "map@r"):
+        assert [row.measures[name] for row in (adaptive, two, four)] == [100, 100, 0]
+        assert [row.intervals[name] for row in (adaptive, two, four)] == [(100, 100), (100, 100), (0, 0)]
+        assert (two.adaptive_lead[name], four.adaptive_lead[name]) == ((0, 0), (100, 100))
+    assert adaptive.adaptive_lead == {} and at_mean.measures == two.measures
     assert (adaptive.mean_dim, adaptive.std_dim, adaptive.bytes_per_vector) == (1.5, 0.5, 4)
     assert (two.mean_dim, two.std_dim, two.bytes_per_vector, four.bytes_per_vector) == (2, 0, 4, 8)
+    assert energy.mean_dim == 1.5
     assert evaluation.bucket_shares == {2: 1.0, 4: 0.0}
 
 
@@ -66,14 +72,104 @@ def test_rows_are_the_metrics_of_their_galleries():
         "raw pixels 32x32": (centred, centred),
     }
     rows = {row.name: row for row in evaluation.rows}
-    assert len(rows) == 7
+    assert len(rows) == 10
     for name, (queries, gallery) in expected.items():
         metrics = retrieval_metrics(queries, gallery, labels, labels, exclude_self=True)
-        assert rows[name].recall == {k: metrics.recall_at(k) for k in (1, 5, 10)}
-        assert rows[name].map_at_r == pytest.approx(metrics.map_at_r)
+        assert rows[name].measures == pytest.approx(
+            {f"recall@{k}": metrics.recall_at(k) for k in (1, 5, 10)}
+            | {"map@r": metrics.map_at_r, "map@100": metrics.map_at_100}
+            | {"ndcg@100": metrics.mean_ndcg_at_100, "mrr": metrics.mrr}
+        )
     assert rows["raw pixels 32x32"].bytes_per_vector == 6144
     assert (evaluation.num_images, evaluation.num_classes, evaluation.num_left_out) == (151, 10, 1)
     assert sum(evaluation.bucket_shares.values()) == pytest.approx(1)
+
+
+def test_rivals_have_the_same_mean_and_their_own_dims():
+    labels = [f"class {i % 9}" for i in range(150)]
+    embeddings = made_up_embeddings(labels)
+    evaluation = evaluate(embeddings, labels, seed=5, oracle=True)
+    rows = {row.kind: row for row in evaluation.rows}
+    adaptive = rows["adaptive"]
+    for kind in ("random", "energy", "oracle"):
+        assert rows[kind].mean_dim == pytest.approx(adaptive.mean_dim, abs=2)
+    assert (rows["random"].std_dim, rows["random"].bytes_per_vector) == (adaptive.std_dim, adaptive.bytes_per_vector)
+    at_mean = next(row for row in evaluation.rows if row.name.startswith("fixed at mean"))
+    assert at_mean.name == f"fixed at mean {round(adaptive.mean_dim)}" and at_mean.mean_dim == round(adaptive.mean_dim)
+    assert rows["oracle"].measures["map@r"] > max(row.measures["map@r"] for row in (adaptive, rows["random"], at_mean))
+
+    # The random row is the mean over its deals.
+    found = []
+    for dims in random_dims(embeddings.dims, seed=5):
+        gallery = unit(np.where(np.arange(512) < dims[:, None], embeddings.full, 0))
+        found.append(retrieval_metrics(embeddings.full, gallery, labels, labels, exclude_self=True).map_at_r)
+    assert rows["random"].measures["map@r"] == pytest.approx(np.mean(found))
+    assert len(set(found)) == 3
+
+
+def test_leads_are_paired_differences():
+    labels = [str(i % 10) for i in range(400)]
+    rows = evaluate(made_up_embeddings(labels), labels).rows
+    for row in rows[1:]:
+        for name in ("recall@1", "map@r"):
+            low, high = row.adaptive_lead[name]
+            assert low <= rows[0].measures[name] - row.measures[name] <= high
+    # Both rows rise and fall with the same hard queries, so their difference is surer than either.
+    own = np.ptp(rows[0].intervals["map@r"])
+    assert all(np.ptp(row.adaptive_lead["map@r"]) < own for row in rows[1:] if row.kind == "random")
+
+
+def distorted_copies(embeddings, noise, seed=3):
+    steps = np.random.default_rng(seed).standard_normal(embeddings.full.shape) / np.sqrt(embeddings.full.shape[1])
+    return SimpleNamespace(full=unit(embeddings.full + noise * steps).astype(np.float32))
+
+
+def test_finding_the_original():
+    labels = [f"class {i % 9}" for i in range(150)]
+    embeddings = made_up_embeddings(labels)
+    copies = distorted_copies(embeddings, 6.0)
+    evaluation = evaluate(embeddings, labels, distorted=copies, pixels=np.random.default_rng(1).random((150, 12)))
+    rows = {row.name: row for row in evaluation.rows}
+    for name, gallery in (("adaptive", embeddings.vectors), ("fixed 64", unit(embeddings.full[:, :64]))):
+        ranks = instance_ranks(copies.full[:, : gallery.shape[1]], gallery, range(150))
+        share = 100 * float((ranks == 1).mean())
+        assert rows[name].measures["instance_recall@1"] == pytest.approx(share) and 5 < share < 100
+        low, high = rows[name].intervals["instance_recall@1"]
+        assert low < share < high
+    low, high = rows["fixed 32"].adaptive_lead["instance_recall@1"]
+    own = rows["adaptive"].measures["instance_recall@1"] - rows["fixed 32"].measures["instance_recall@1"]
+    assert low <= own <= high
+    assert "instance_recall@1" not in rows["raw pixels 2x2"].measures
+    assert "original" in evaluation.table()
+
+
+@pytest.mark.parametrize("labels", [None, [str(i) for i in range(60)], [None] * 60])
+def test_pictures_without_common_labels_find_their_originals_alone(labels):
+    embeddings = made_up_embeddings([str(i % 6) for i in range(60)])
+    copies = distorted_copies(embeddings, 6.0)
+    pixels = np.random.default_rng(1).random((60, 3072))
+    evaluation = evaluate(embeddings, labels, distorted=copies, oracle=True, pixels=pixels)
+    assert {name for row in evaluation.rows for name in row.measures} == {"instance_recall@1"}
+    assert [row.name for row in evaluation.rows][-1] == "instance oracle dims"
+    assert evaluation.num_left_out == 60
+    assert "R@1" not in evaluation.table()
+
+
+def test_labels_that_are_missing_ask_no_query():
+    labels = [f"class {i % 4}" for i in range(40)] + [None] * 20
+    evaluation = evaluate(made_up_embeddings([str(label) for label in labels]), labels)
+    assert (evaluation.num_images, evaluation.num_classes, evaluation.num_left_out) == (60, 4, 20)
+
+
+def test_dims_are_compared_with_complexity():
+    labels = ["x", "y", "z"] * 20
+    embeddings = made_up_embeddings(labels)
+    measures = {"bits_per_pixel": embeddings.dims**2 / 7, "edge_density": np.arange(60.0), "colour": np.ones(60)}
+    evaluation = evaluate(embeddings, labels, complexity=measures)
+    assert evaluation.correlations["bits_per_pixel"] == pytest.approx(1)
+    assert evaluation.correlations["edge_density"] == spearman(embeddings.dims, np.arange(60))
+    assert evaluation.to_dict()["correlations"]["colour"] is None
+    assert "+1.00 with bits per pixel" in evaluation.table()
 
 
 def test_intervals_hold_the_mean_and_shrink_with_more_queries():
@@ -81,14 +177,14 @@ def test_intervals_hold_the_mean_and_shrink_with_more_queries():
         labels = [str(i % 10) for i in range(num)]
         row = evaluate(made_up_embeddings(labels), labels).rows[0]
         for value, (low, high) in (
-            (row.recall[1], row.recall_at_1_interval),
-            (row.map_at_r, row.map_at_r_interval),
+            (row.measures["recall@1"], row.intervals["recall@1"]),
+            (row.measures["map@r"], row.intervals["map@r"]),
         ):
             assert low < value < high
         # 1.96 standard errors of a share, either way.
-        share = row.recall[1] / 100
+        share = row.measures["recall@1"] / 100
         expected = 2 * 1.96 * 100 * np.sqrt(share * (1 - share) / num)
-        low, high = row.recall_at_1_interval
+        low, high = row.intervals["recall@1"]
         assert high - low == pytest.approx(expected, rel=0.15)
         return high - low
 
@@ -102,20 +198,35 @@ def test_same_embeddings_give_the_same_evaluation():
 
 def test_dict_is_json_and_table_is_aligned():
     labels = ["x", "y", "z"] * 20
-    evaluation = evaluate(made_up_embeddings(labels), labels, pixels=np.random.default_rng(0).random((60, 3072)))
+    embeddings = made_up_embeddings(labels)
+    evaluation = evaluate(
+        embeddings,
+        labels,
+        pixels=np.random.default_rng(0).random((60, 3072)),
+        distorted=distorted_copies(embeddings, 1.0),
+        complexity={"bits_per_pixel": np.arange(60), "edge_density": np.arange(60)},
+        oracle=True,
+    )
 
     document = json.loads(json.dumps(evaluation.to_dict()))
     assert set(document["buckets"]) == {"32", "64", "128", "256", "512"}
-    assert document["rows"][0]["recall@1"] == evaluation.rows[0].recall[1]
-    assert document["rows"][3]["name"] == "fixed 128"
+    adaptive, fixed = document["rows"][0], document["rows"][3]
+    assert adaptive["recall@1"] == evaluation.rows[0].measures["recall@1"]
+    assert adaptive["map@r_interval"] == list(evaluation.rows[0].intervals["map@r"])
+    assert fixed["name"] == "fixed 128" and fixed["kind"] == "fixed"
+    assert fixed["adaptive_lead"]["instance_recall@1"] == list(evaluation.rows[3].adaptive_lead["instance_recall@1"])
 
     lines = evaluation.table().splitlines()
-    heading, body = lines[0], lines[1:8]
-    assert "R@1" in heading and "mAP@R" in heading and "bytes" in heading
-    assert {len(line) for line in body} == {len(heading)}
-    assert body[0].startswith("adaptive") and body[6].startswith("raw pixels 32x32")
-    assert f"{evaluation.rows[0].recall[1]:.1f}" in body[0]
-    assert "60 images of 3 classes" in lines[-2] and "32: " in lines[-1]
+    assert max(map(len, lines)) <= 150
+    values, intervals = lines[:13], lines[14:27]
+    for block in (values, intervals):
+        assert len({len(line) for line in block}) == 1
+        assert [line.split("  ")[0] for line in block[1:]] == [row.name for row in evaluation.rows]
+    assert all(heading in values[0] for heading in ("R@1", "mAP@R", "mAP@100", "nDCG@100", "MRR", "original", "bytes"))
+    assert f"{evaluation.rows[0].measures['recall@1']:.1f}" in values[1]
+    low, high = evaluation.rows[1].adaptive_lead["map@r"]
+    assert f"{low:+.2f} to {high:+.2f}" in intervals[2]
+    assert "60 images of 3 classes" in lines[-3] and "Spearman" in lines[-2] and "32: " in lines[-1]
 
 
 GOOD = made_up_embeddings(["a", "b"] * 5)
@@ -136,6 +247,9 @@ def changed(**parts):
         (GOOD, ["a"] * 10, {"widths": (32,)}, "dims in 1..32"),
         (GOOD, ["a"] * 10, {"pixels": np.zeros((9, 3072))}, "pixels (10, P), got (9, 3072)"),
         (GOOD, [str(i) for i in range(10)], {}, "check the labels"),
+        (GOOD, None, {}, "check the labels"),
+        (GOOD, ["a"] * 10, {"complexity": {"edges": np.zeros(9)}}, "edges of each of 10 images, got (9,)"),
+        (GOOD, ["a"] * 10, {"distorted": changed(full=GOOD.full[1:])}, "(10, 512), got (9, 512)"),
     ],
 )
 def test_mistakes_are_named(embeddings, labels, options, message):

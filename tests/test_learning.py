@@ -1,17 +1,23 @@
-"""`train embedder` and `evaluate`, from the command line."""
+"""`train embedder`, from the command line."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from retrieval import Embedder
+from retrieval import Embedder, timm_weights
+from retrieval.coatnet import CoAtNet
 from ui.cli import run
 
-TINY = "--backbone coatnet_micro --epochs 1 --batch-size 8 --image-size 32 --train-size 32".split()
+SHORT = "--epochs 1 --batch-size 8 --image-size 32 --train-size 32".split()
+MICRO = ["--backbone", "coatnet_micro"]
 
 
 def picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
@@ -50,35 +56,10 @@ def table(folders):
     return path
 
 
-def test_evaluate_prints_the_comparison(folders, capsys):
-    assert run(["evaluate", "--data", str(folders), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["model"] == "default" and report["images"] == 24 and report["classes"] == 4
-    names = [row["name"] for row in report["rows"]]
-    widths = ["fixed 32", "fixed 64", "fixed 128", "fixed 256", "fixed 512"]
-    assert names == ["adaptive", *widths, "raw pixels 32x32"]
-    assert {"recall@1", "recall@5", "recall@10", "map@r", "mean_dim", "std_dim"} <= report["rows"][0].keys()
-    assert sum(report["buckets"].values()) == pytest.approx(1)
-    assert report["rows"][0]["recall@1"] > 50  # four colours: chance is 22
-
-    assert run(["evaluate", "--data", str(folders)]) == 0
-    assert "adaptive" in capsys.readouterr().out
-
-
-def test_several_sources_behind_one_option(folders, table, capsys):
-    assert run(["evaluate", "--data", str(folders), str(table), "--split", "val", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 24 + 12
-
-
-def test_a_split_that_is_not_there(table, capsys):
-    assert run(["evaluate", "--data", str(table), "--split", "test"]) == 2
-    assert "expected a split among train, val" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("source", ["folders", "table"])
 def test_training_leaves_a_model_that_loads_and_resumes(source, request, tmp_path, capsys):
     data = str(request.getfixturevalue(source))
-    arguments = ["train", "embedder", "--data", data, "--out", str(tmp_path / "model"), *TINY, "--json"]
+    arguments = ["train", "embedder", "--data", data, "--out", str(tmp_path / "model"), *MICRO, *SHORT, "--json"]
     assert run(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     embedder = Embedder.load(tmp_path / "model", device="cpu")
@@ -99,3 +80,58 @@ def test_classes_in_both_splits_are_refused(folders, tmp_path, capsys):
     data = ["--data", str(tmp_path / "shared.parquet"), "--out", str(tmp_path / "model")]
     assert run(["train", "embedder", *data]) == 2
     assert "expected other classes in split val than in train, got 1 in both, such as 'red'" in capsys.readouterr().err
+
+
+def train_briefly(data: Path, out: Path, *arguments: str) -> int:
+    return run(["train", "embedder", "--data", str(data), "--out", str(out), *SHORT, *arguments, "--json"])
+
+
+def test_training_on_pictures_alone(folders, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in folders.rglob("*.png"):
+        (flat / f"{path.parent.name}-{path.name}").write_bytes(path.read_bytes())
+    assert train_briefly(flat, tmp_path / "model", "--no-labels", *MICRO) == 0
+    validation = json.loads(capsys.readouterr().out)["validation"]
+    assert 0 < validation["instance_recall@1"] <= 100 and "recall@1" not in validation
+
+    # Its weights are something to start from, with crops of another size.
+    again = ["--init", str(tmp_path / "model"), "--unlabelled", str(flat), "--train-size", "64"]
+    assert train_briefly(folders, tmp_path / "more", *again) == 0
+    assert json.loads(capsys.readouterr().out)["validation"]["recall@1"] > 0
+    notes = json.loads((tmp_path / "more" / "config.json").read_text())["notes"]
+    assert notes["init"] == str(tmp_path / "model") and notes["unlabelled"] == ["flat"]
+
+
+def test_training_on_groups(folders, tmp_path, capsys):
+    rows = [
+        {"image": path.read_bytes(), "product": f"{path.parent.name} {int(path.stem) // 2}"}
+        for path in sorted(folders.rglob("*.png"))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    assert train_briefly(tmp_path / "pairs.parquet", tmp_path / "model", "--group-column", "product", *MICRO) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["validation"]["recall@1"] <= 100
+
+
+@pytest.mark.slow
+def test_training_from_a_pretrained_backbone(folders, tmp_path, capsys):
+    weights, name = tmp_path / "model.safetensors", "coatnet_nano_rw_224"
+    torch.manual_seed(0)
+    save_file(CoAtNet(replace(timm_weights.CONFIGS[name], num_classes=10)).state_dict(), weights)
+    arguments = ["--backbone", f"timm:{name}", "--backbone-weights", str(weights), *SHORT]
+    assert run(["train", "embedder", "--data", str(folders), "--out", str(tmp_path / "model"), *arguments]) == 0
+    assert Embedder.load(tmp_path / "model", device="cpu").config.backbone.channels == (64, 128, 256, 512)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--init", "default", "--pooling", "mean"], "expected --init alone, which brings backbone, pooling"),
+        (["--no-labels", "--group-column", "g"], "expected --no-labels, or columns of labels and groups, got both"),
+        (["--backbone", "timm:coatnet_nano_rw_224"], "expected weights for timm:coatnet_nano_rw_224, got none"),
+    ],
+)
+def test_options_that_contradict_each_other(folders, tmp_path, capsys, arguments, message):
+    command = ["train", "embedder", "--data", str(folders), "--out", str(tmp_path / "model")]
+    assert run([*command, *arguments]) == 2
+    assert message in capsys.readouterr().err

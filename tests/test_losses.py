@@ -1,11 +1,19 @@
-"""The nested softmax: worked by hand, and at full width what pytorch-metric-learning computes."""
+"""Nested losses: the softmax worked by hand, and each prefix what pytorch-metric-learning computes of it alone."""
 
 import math
 
 import pytest
 import torch
-from pytorch_metric_learning.losses import NormalizedSoftmaxLoss
+from pytorch_metric_learning.losses import (
+    MultiSimilarityLoss,
+    NormalizedSoftmaxLoss,
+    ProxyAnchorLoss,
+    SupConLoss,
+    TripletMarginLoss,
+)
+from pytorch_metric_learning.miners import MultiSimilarityMiner
 
+from retrieval import losses
 from retrieval.losses import NestedSoftmax
 
 
@@ -55,3 +63,48 @@ def test_length_does_not_matter_and_gradient_stays_in_the_prefix():
     loss(projected, targets, [4]).backward()
     assert projected.grad[:, :4].abs().sum() > 0 and (projected.grad[:, 4:] == 0).all()
     assert loss.proxies_KD.grad[:, :4].abs().sum() > 0 and (loss.proxies_KD.grad[:, 4:] == 0).all()
+
+
+def test_pictures_without_a_label_are_left_out():
+    torch.manual_seed(0)
+    projected, targets = torch.randn(6, 16), torch.tensor([0, 1, -1, 2, -1, 0])
+    for kind in ("softmax", "proxy_anchor", "multi_similarity", "supcon", "triplet"):
+        loss = losses.create(kind, 16, 3)
+        mixed, labelled = (
+            loss(projected, targets, [8, 16]),
+            loss(projected[targets >= 0], targets[targets >= 0], [8, 16]),
+        )
+        torch.testing.assert_close(mixed, labelled, msg=kind)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "proxy_anchor", "multi_similarity", "supcon", "triplet"])
+def test_a_batch_without_any_label_teaches_nothing(kind):
+    loss = losses.create(kind, 16, 3)
+    projected = torch.randn(6, 16, requires_grad=True)
+    value = loss(projected, torch.full((6,), -1), [8, 16])
+    assert value.item() == 0
+    value.backward()
+    for parameter in (projected, *loss.parameters()):
+        assert parameter.grad is not None and not parameter.grad.any()
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_standard_losses_on_a_prefix(width):
+    torch.manual_seed(0)
+    projected, targets = torch.randn(24, 16), torch.arange(24) % 5
+    prefix = projected[:, :width]
+    anchors = losses.create("proxy_anchor", 16, 5)
+    reference = ProxyAnchorLoss(5, width)
+    reference.proxies.data.copy_(anchors.class_vectors[:, :width])
+    mined = MultiSimilarityMiner()(prefix, targets)
+    expected = {
+        "proxy_anchor": reference(prefix, targets),
+        "multi_similarity": MultiSimilarityLoss()(prefix, targets, mined),
+        "supcon": SupConLoss()(prefix, targets),
+        "triplet": TripletMarginLoss()(prefix, targets),
+    }
+    for kind, value in expected.items():
+        loss = anchors if kind == "proxy_anchor" else losses.create(kind, 16, 5)
+        torch.testing.assert_close(loss(projected, targets, [width]), value, msg=kind)
+        # Length does not matter, and several prefixes count alike.
+        torch.testing.assert_close(loss(9 * projected, targets, [width, width]), value, msg=kind)

@@ -75,8 +75,25 @@ def test_axes_are_centred_uncorrelated_widest_first_and_zero_beyond_the_channels
     assert (covariance.diag().diff() <= 1e-4).all()
 
 
-def test_few_vectors_give_finite_numbers():
-    assert fitted(pooled()[:5], 16).isfinite().all()
+def test_few_vectors_have_few_axes():
+    pooled_NC = pooled()
+    projection = nn.Linear(12, 16)
+    fit_projection(projection, pooled_NC[:5])
+    assert projection.weight[:4].any(1).all() and not projection.weight[4:].any() and not projection.bias[4:].any()
+    assert projection(pooled_NC).isfinite().all()
+
+
+def test_the_variances_are_returned_widest_first():
+    pooled_NC = pooled()
+    variances = fit_projection(nn.Linear(12, 3), pooled_NC)
+    expected = np.linalg.eigvalsh(np.cov(pooled_NC.double().numpy().T, bias=True))[::-1]
+    np.testing.assert_allclose(variances.numpy(), expected, rtol=1e-6)
+
+
+def test_more_vectors_than_a_block(monkeypatch):
+    whole = fitted(pooled(), 12)
+    monkeypatch.setattr("retrieval.projection._BLOCK", 37)
+    torch.testing.assert_close(fitted(pooled(), 12), whole, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("num", [1, 4])

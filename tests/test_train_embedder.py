@@ -1,14 +1,30 @@
+"""Training runs: what they leave behind, that they can be taken up, and what they start from and learn from."""
+
 import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from retrieval import train_embedder
+from retrieval import represent, train_embedder
+from retrieval.coatnet import CoAtNet
 from retrieval.datasets import LabelledImages
 from retrieval.errors import TrainingError, UsageError
-from retrieval.shorten import ShortenConfig, shorten
-from retrieval.train_embedder import Learner, TrainConfig, learning_rate_schedule, picture_numbers, train
+from retrieval.learner import Learner, parameter_groups
+from retrieval.network import EmbedderNetwork
+from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.represent import learning_rate_schedule
+from retrieval.shorten import ShortenConfig
+from retrieval.train_config import TrainConfig
+from retrieval.train_embedder import network_with, train
 
 TINY = TrainConfig(
     backbone="coatnet_micro",
@@ -60,7 +76,7 @@ def test_a_run_leaves_a_network_a_log_and_a_checkpoint(finished):
 def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(sets, finished, tmp_path, monkeypatch, stop_at):
     unbroken, _ = finished
     calls = 0
-    original = train_embedder.Augment.forward
+    original = represent.Augment.forward
 
     def dies(self, pictures):
         nonlocal calls
@@ -69,10 +85,10 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(sets, fini
             raise KeyboardInterrupt
         return original(self, pictures)
 
-    monkeypatch.setattr(train_embedder.Augment, "forward", dies)
+    monkeypatch.setattr(represent.Augment, "forward", dies)
     with pytest.raises(KeyboardInterrupt):
         train(TINY, *sets, tmp_path)
-    monkeypatch.setattr(train_embedder.Augment, "forward", original)
+    monkeypatch.setattr(represent.Augment, "forward", original)
     resumed = train(TINY, *sets, tmp_path)
     for (name, expected), got in zip(unbroken.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(expected, got), name
@@ -87,15 +103,164 @@ def test_a_checkpoint_of_other_settings_is_refused(sets, finished):
 
 def test_a_loss_that_is_no_number_stops_the_run(sets, tmp_path, monkeypatch):
     monkeypatch.setattr(Learner, "forward", lambda self, *_: next(self.parameters()).sum() * float("nan"))
-    with pytest.raises(TrainingError, match="expected a finite loss, got nan at step 0"):
+    with pytest.raises(TrainingError, match="expected a finite loss, got nan at step 0; no weights were saved yet"):
         train(TINY, *sets, tmp_path)
 
 
-def test_every_picture_comes_up_before_one_returns():
-    config = TrainConfig(batch_size=8, views=2)
-    seen = [picture_numbers(20, step, config) for step in range(5)]
-    assert all(torch.equal(numbers[:4], numbers[4:]) for numbers in seen)
-    assert sorted(torch.cat([numbers[:4] for numbers in seen]).tolist()) == list(range(20))
+def test_a_gradient_that_is_no_number_stops_the_run_before_the_weights_change(sets, tmp_path, monkeypatch):
+    original, calls = Learner.forward, 0
+
+    def breaks(self, *arguments):
+        nonlocal calls
+        calls += 1
+        loss = original(self, *arguments)
+        # The square root is 0, its slope is infinite.
+        return loss if calls < 4 else loss + (0 * self.view.weight).sum().sqrt()
+
+    monkeypatch.setattr(Learner, "forward", breaks)
+    with pytest.raises(TrainingError, match="expected a finite gradient, got nan at step 3.*weights are in .*/check"):
+        train(replace(TINY, checkpoint_steps=3), *sets, tmp_path)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == 3 and all(value.isfinite().all() for value in saved["learner"].values())
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_a_random_step_and_resumed_ends_with_the_same_weights(finished, tmp_path):
+    script = f"""
+import sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_train_embedder import TINY, labelled
+from retrieval import represent
+from retrieval.train_embedder import train
+
+original = represent.Augment.forward
+
+def slowly(self, pictures):
+    Path({str(tmp_path / "started")!r}).touch()
+    time.sleep(0.2)
+    return original(self, pictures)
+
+represent.Augment.forward = slowly
+train(TINY, labelled(4, 16, seed=0), labelled(3, 8, seed=1), Path({str(tmp_path)!r}))
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
+    while not (tmp_path / "started").exists() and child.poll() is None:
+        time.sleep(0.02)
+    after = random.SystemRandom().uniform(0, 3)
+    time.sleep(after)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    resumed = train(TINY, labelled(4, 16, seed=0), labelled(3, 8, seed=1), tmp_path)
+    for (name, expected), got in zip(finished[0].state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, got), f"{name} differs when killed after {after:.3f} s"
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_what_is_validated_and_kept_is_the_moving_average(sets, tmp_path, monkeypatch):
+    seen = []
+    original = represent.save_checkpoint
+
+    def records(path, progress, config):
+        seen.append(progress.learner.network.projection.weight.detach().clone())
+        original(path, progress, config)
+
+    monkeypatch.setattr(represent, "save_checkpoint", records)
+    config = replace(TINY, epochs=1, checkpoint_steps=1, ema_decay=0.75)
+    train(config, *sets, tmp_path)
+    expected = seen[0]
+    for weight in seen[1:]:
+        expected = 0.75 * expected + 0.25 * weight
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)["network"]["projection.weight"]
+    torch.testing.assert_close(kept, expected)
+    assert not torch.equal(seen[0], seen[-1])
+
+
+def without_labels(images: LabelledImages, *, per_group: int | None = None) -> LabelledImages:
+    groups = None if per_group is None else tuple(f"group {i // per_group}" for i in range(len(images)))
+    return LabelledImages(pixels=images.pixels, labels=(None,) * len(images), groups=groups)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "nothing", "mixed"])
+def test_training_on_pictures_without_labels(sets, tmp_path, kind):
+    training, validation = sets
+    if kind == "mixed":
+        training = training.with_unlabelled(labelled(2, 8, seed=2))
+    else:
+        training, validation = (without_labels(s, per_group=2 if kind == "pairs" else None) for s in sets)
+    network = train(replace(TINY, epochs=1), training, validation, tmp_path)
+    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert line["step"] == len(training) // 16 and 0 < line["val_recall_at_1"] <= 100
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "proxy_anchor", "loss_learning_rate": 0.1, "nested": False, "ema_decay": 0.0},
+        {"loss": "multi_similarity", "samples_per_class": 4, "views": 1, "instance_weight": 0.0},
+    ],
+    ids=lambda settings: settings["loss"],
+)
+def test_training_with_a_standard_loss(sets, tmp_path, settings):
+    network = train(replace(TINY, epochs=1, pooling="mean", **settings), *sets, tmp_path)
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+def test_a_trained_backbone_gets_heads_that_fit_it(sets):
+    training, _ = sets
+    torch.manual_seed(3)
+    start = EmbedderNetwork(replace(TINY, train_size=64).embedder)
+    learner = train_embedder.new_learner(replace(TINY, pooling="softmax"), training, start)
+    assert learner.network.config == start.config, "the shape comes with the weights"
+    train_embedder.fit_heads(learner, training)
+
+    pooled = pooled_vectors(start, training.pixels)
+    fit_projection(start.projection, pooled, whitening=0.5)
+    unit = F.normalize(start.projection(pooled), dim=-1)
+    for number in range(4):
+        mean = F.normalize(unit[training.targets == number].mean(0), dim=-1)
+        torch.testing.assert_close(learner.classify.class_vectors[number], mean * 512**0.5, atol=1e-3, rtol=1e-3)
+
+
+def test_a_run_starts_from_weights_and_leaves_them(sets, tmp_path):
+    torch.manual_seed(3)
+    start = EmbedderNetwork(replace(TINY, train_size=64).embedder)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    config = replace(TINY, epochs=1, learning_rate=1e-9, ema_decay=0.0)
+    network = train(config, *sets, tmp_path, start_from=start)
+    for name, value in start.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for name, value in start.named_parameters():
+        if name.startswith(("backbone", "pooling")):
+            torch.testing.assert_close(network.get_parameter(name), value, atol=1e-6, rtol=0, msg=name)
+    with pytest.raises(TrainingError, match="got one with other weights to start from"):
+        train(config, *sets, tmp_path)
+
+
+def test_a_pretrained_backbone_is_taken_over_without_its_classifier():
+    config = replace(TINY, backbone="timm:coatnet_nano_rw_224", attention="post")
+    small = replace(CoAtNet(TINY.embedder.backbone).config, num_classes=0, image_size=64)
+    backbone = CoAtNet(small)
+    network = network_with(backbone, config)
+    assert network.config.backbone.transformer.attention == "post"
+    assert network.config.backbone.image_size == 64 and network.config.backbone.drop_path == 0.05
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(network.backbone.state_dict()[name], value), name
+
+
+def test_each_parameter_is_in_one_group_at_its_own_rate():
+    config = replace(TINY, loss="proxy_anchor", loss_learning_rate=0.15)
+    learner = Learner(EmbedderNetwork(config.embedder), config, 3)
+    groups = parameter_groups(learner, config)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(map(id, learner.parameters()))
+    (of_loss,) = [group for group in groups if group["lr_factor"] != 1]
+    assert of_loss["lr_factor"] == pytest.approx(100) and of_loss["params"] == [learner.classify.class_vectors]
+    assert {group["weight_decay"] for group in groups} == {0.05, 0.0}
+    tables = [p for name, p in learner.named_parameters() if "relative_position" in name or p.ndim == 1]
+    assert tables and all(id(p) in {id(q) for q in groups[1]["params"]} for p in tables)
 
 
 def test_the_learning_rate_warms_up_and_falls():
@@ -112,6 +277,9 @@ def test_the_learning_rate_warms_up_and_falls():
         ({"epochs": 0}, "expected at least one epoch"),
         ({"batch_size": 3}, "batch_size of at least two pictures' 2 views, got 3"),
         ({"views": 1}, "expected two views or more to tell pictures apart by, got 1"),
+        ({"loss": "magnet"}, "expected a loss among softmax, proxy_anchor, multi_similarity, supcon, triplet, got"),
+        ({"samples_per_class": 3}, "expected samples_per_class that divides the 64 pictures of a batch, got 3"),
+        ({"ema_decay": 1.0}, r"expected ema_decay in \[0, 1\), got 1.0"),
     ],
 )
 def test_settings_are_checked(change, message):
@@ -127,25 +295,19 @@ def test_sets_are_checked(sets, tmp_path):
         train(TINY, labelled(1, 32, seed=0), validation, tmp_path)
     with pytest.raises(UsageError, match="at least one batch of 16 training pictures, got 4"):
         train(TINY, labelled(2, 2, seed=0), validation, tmp_path)
+    with pytest.raises(UsageError, match="expected labels, or an instance_weight to learn without them by"):
+        train(replace(TINY, instance_weight=0.0), without_labels(training), validation, tmp_path)
 
 
-def test_shortening_keeps_the_budget_and_changes_nothing_else():
+def test_shaping_keeps_the_budget_and_the_backbone(sets):
     torch.manual_seed(0)
-    network = train_embedder.EmbedderNetwork(TINY.embedder)
+    network = EmbedderNetwork(TINY.embedder)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    # Two kinds of pictures: plain ones with few numbers that matter, crowded ones with many.
-    pooled = torch.randn(400, network.backbone.num_channels)
-    pooled[:, :8] *= 6
-    pooled[:200, 8:] *= 0.05
-    train_embedder.fit_projection(network.projection, pooled)
-    projected = network.projection.weight.clone()
-    targets = torch.arange(400) % 20
-    ordered = torch.stack([pooled[:200], pooled[100:300], pooled[200:]])
-    shorten(network, pooled, targets, ordered, ShortenConfig(steps=400, batch_size=256, budget=100.0))
+    training, _ = sets
+    config = replace(TINY, shorten=ShortenConfig(steps=5, batch_size=32, budget=100.0))
+    train_embedder.shape_embedding(network, config, training.with_unlabelled(labelled(2, 8, seed=2)))
     with torch.no_grad():
-        dims = network.dimension(pooled)
-    assert dims.mean().item() == pytest.approx(100, abs=0.5)
-    assert dims[:200].mean() < 0.75 * dims[200:].mean()
-    assert torch.equal(network.projection.weight, projected)
-    changed = [n for n, v in network.state_dict().items() if not torch.equal(v, before[n])]
-    assert all(name.startswith(("dimension.", "projection.")) for name in changed)
+        dims = network.dimension(pooled_vectors(network, training.pixels))
+    assert 32 <= dims.min() and dims.mean().item() == pytest.approx(100, abs=20)
+    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed and all(name.startswith(("dimension.", "projection.")) for name in changed)

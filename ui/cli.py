@@ -15,7 +15,7 @@ import typer
 
 from retrieval import __version__
 from retrieval.errors import DamagedError, IndexFolderError, SourceError, UsageError
-from ui import learning
+from ui import heads, learning, measuring
 from ui.endings import FAILED, SKIPPED, exit_code_of
 from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
 from ui.printing import shows_bars
@@ -232,8 +232,9 @@ def verify(index: IndexFolder, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
+learning.train.command("head")(heads.head)
 app.add_typer(learning.train, name="train")
-app.command("evaluate")(learning.evaluate)
+app.command("evaluate")(measuring.evaluate)
 
 
 def main() -> None:

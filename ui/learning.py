@@ -1,15 +1,22 @@
-"""The commands that learn and measure: `train embedder` and `evaluate`."""
+"""The command that learns: `train embedder`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrieval.errors import UsageError
 from ui.options import AsJson, Device, OnDevice
 
+if TYPE_CHECKING:
+    from retrieval import Embedder
+    from retrieval.datasets import LabelledImages
+    from retrieval.evaluate import Evaluation
+    from retrieval.network import EmbedderNetwork
+    from retrieval.train_config import TrainConfig
+
 train = typer.Typer(
-    help="Train a model on labelled pictures.",
+    help="Train a model on pictures, with labels or without.",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -17,9 +24,7 @@ train = typer.Typer(
 
 Data = Annotated[
     list[str],
-    typer.Option(
-        "--data", metavar="SOURCE...", help="Labelled .parquet files or folders of folders.", show_default=False
-    ),
+    typer.Option("--data", metavar="SOURCE...", help="Parquet files, or folders of folders.", show_default=False),
 ]
 MoreData = Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="More sources.", show_default=False)]
 
@@ -29,14 +34,55 @@ def embedder(
     data: Data,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where weights, checkpoints and logs go.")],
     more_data: MoreData = None,
-    backbone: Annotated[str, typer.Option("--backbone", metavar="NAME", help="A CoAtNet by name.")] = "coatnet_mini",
-    pooling: Annotated[str, typer.Option("--pooling", help="sigmoid, softmax, multihead or structured.")] = "sigmoid",
-    attention: Annotated[str, typer.Option("--attention", help="Relative attention, pre or post softmax.")] = "pre",
-    image_size: Annotated[int, typer.Option("--image-size", help="Side in pixels of the pictures in use.")] = 96,
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option("--unlabelled", metavar="SOURCE", help="Pictures mixed in without labels; may be repeated."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option("--label-column", metavar="NAME", help="Column of the labels.  [default: label]")
+    ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(
+            "--group-column", metavar="NAME", help="Column that pictures of one thing share; needs no labels."
+        ),
+    ] = None,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Learn from the pictures alone.")] = False,
+    init: Annotated[
+        str | None, typer.Option("--init", metavar="NAME|DIR", help="Start from the weights of a model.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", metavar="NAME|timm:NAME", help="A CoAtNet by name.  [default: coatnet_mini]"),
+    ] = None,
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option("--backbone-weights", metavar="FILE.safetensors", help="Start from a backbone's state dict."),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option("--pooling", help="sigmoid, softmax, multihead, structured or mean.  [default: sigmoid]"),
+    ] = None,
+    attention: Annotated[
+        str | None, typer.Option("--attention", help="Relative attention, pre or post softmax.  [default: pre]")
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", help="Side in pixels of the pictures in use.  [default: 96, or that of --init]"),
+    ] = None,
     train_size: Annotated[int, typer.Option("--train-size", help="Side in pixels of the crops trained on.")] = 64,
     epochs: Annotated[int, typer.Option("--epochs", help="Times that as many views as pictures are shown.")] = 18,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Views a step, two a picture.")] = 128,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="AdamW's, after warm-up.")] = 1.5e-3,
+    loss: Annotated[
+        str, typer.Option("--loss", help="softmax, proxy_anchor, multi_similarity, supcon or triplet.")
+    ] = "softmax",
+    loss_learning_rate: Annotated[
+        float | None, typer.Option("--loss-learning-rate", help="That of the loss's own weights.  [default: the same]")
+    ] = None,
+    samples_per_class: Annotated[
+        int, typer.Option("--samples-per-class", help="Pictures of a class in each batch; 0 for what chance gives.")
+    ] = 0,
     budget: Annotated[float, typer.Option("--budget", help="The mean dimension to learn.")] = 128.0,
     device: OnDevice = Device.auto,
     seed: Annotated[int, typer.Option("--seed", help="What everything random follows from.")] = 0,
@@ -45,108 +91,127 @@ def embedder(
     """Train an embedder: what pictures look like, which numbers come first, and how many each needs.
 
     Rows whose split is `train` are learned from and those of `val` choose the best weights; without such splits one
-    class in ten is held out. A run that was cut short goes on from its last checkpoint when given the same settings.
+    class in ten is held out, or one picture in ten where there are no labels. A run that was cut short goes on from its
+    last checkpoint when given the same settings. Under torchrun each process takes its part of every batch.
 
     \b
     Examples:
       spyglass train embedder --data train.parquet val.parquet --out my-model
       spyglass train embedder --data labelled-folders/ --out my-model --backbone coatnet_micro --epochs 5
+      spyglass train embedder --data photos/ --no-labels --init default --out my-model
+      spyglass train embedder --data pairs.parquet --group-column product --out my-model
+      spyglass train embedder --data train.parquet --out my-model \\
+        --backbone timm:coatnet_rmlp_2_rw_224 --backbone-weights model.safetensors --image-size 224 --train-size 160
+      torchrun --nproc-per-node 2 -m ui.cli train embedder --data train.parquet --out my-model --batch-size 512
     """
+    if init is not None and (backbone or backbone_weights or pooling or attention):
+        raise UsageError("expected --init alone, which brings backbone, pooling and attention; leave those out")
+    if no_labels and (label_column or group_column):
+        raise UsageError("expected --no-labels, or columns of labels and groups, got both; choose one")
+    if label_column is None and group_column is None and not no_labels:
+        label_column = "label"
+
     from retrieval import Embedder
+    from retrieval.distributed import is_first_process
     from retrieval.shorten import ShortenConfig
     from retrieval.train_embedder import TrainConfig, train
-    from ui.printing import shows_bars
-    from ui.reports import to_json
+    from ui.printing import shows_bars, to_json
 
+    starting = None if init is None else Embedder.load(init, device="cpu").network
     config = TrainConfig(
-        backbone=backbone,
-        pooling=pooling,
-        attention=attention,
-        image_size=image_size,
+        backbone=backbone or "coatnet_mini",
+        pooling=pooling or "sigmoid",
+        attention=attention or "pre",
+        image_size=image_size or (96 if starting is None else starting.config.image_size),
         train_size=train_size,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        loss=loss,
+        loss_learning_rate=loss_learning_rate,
+        samples_per_class=samples_per_class,
         seed=seed,
         shorten=ShortenConfig(budget=budget),
     )
+    if starting is None:
+        starting = _pretrained(config, backbone_weights)
     sources = [*data, *(more_data or ())]
-    training, validation = _training_data(sources, image_size)
-    network = train(config, training, validation, out, device=device.value, show_progress_bar=shows_bars())
+    training, validation = _sets(sources, unlabelled or [], config.image_size, label_column, group_column)
+    network = train(
+        config,
+        training,
+        validation,
+        out,
+        start_from=starting,
+        device=device.value,
+        show_progress_bar=shows_bars(),
+    )
+    if not is_first_process():
+        return
     trained = Embedder(network, name=str(out), device="cpu")
+    notes = {
+        "data": [Path(source).name for source in sources],
+        "unlabelled": [Path(source).name for source in unlabelled or ()],
+        "init": init if init is not None else backbone_weights and Path(backbone_weights).name,
+        "recipe": config.to_dict(),
+    }
     evaluation = _evaluate(trained, validation)
-    adaptive = evaluation.to_dict()["rows"][0]
-    notes = {"data": [Path(source).name for source in sources], "recipe": config.to_dict(), "validation": adaptive}
-    trained.save(out, notes=notes)
+    figures = evaluation.to_dict()["rows"][0]
+    trained.save(out, notes={**notes, "validation": figures})
     if as_json:
-        typer.echo(to_json({"model": str(out), "fingerprint": trained.fingerprint, "validation": adaptive}))
+        typer.echo(to_json({"model": str(out), "fingerprint": trained.fingerprint, "validation": figures}))
     else:
         typer.echo(f"{evaluation.table()}\n\nvalidated on {len(validation):,} pictures; weights saved in {out}")
 
 
-def evaluate(
-    data: Data,
-    more_data: MoreData = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|DIR", help="Weights: a name or a folder.  [default: default]")
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Rows to measure on, where the data has splits.")] = "test",
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
-) -> None:
-    """Measure how well pictures of one class find each other, each against all others.
+def _pretrained(config: "TrainConfig", weights: str | None) -> "EmbedderNetwork | None":
+    """The network around a backbone whose weights the user brings, if any."""
+    from retrieval.backbones import TIMM, load_backbone
+    from retrieval.train_embedder import network_with
 
-    Prints Recall@1/5/10, mAP@R, mean dimension and bucket shares, beside fixed prefixes and raw pixels of 32×32.
-
-    \b
-    Examples:
-      spyglass evaluate --data test.parquet
-      spyglass evaluate --data labelled-folders/ --model my-model --json
-    """
-    from retrieval import Embedder
-    from retrieval.datasets import load_labelled
-    from ui.reports import to_json
-
-    embedder = Embedder.load(model, device=device.value)
-    images = load_labelled([*data, *(more_data or ())], image_size=embedder.image_size, split=split)
-    _name_unreadable(images)
-    evaluation = _evaluate(embedder, images)
-    typer.echo(to_json({"model": embedder.name, **evaluation.to_dict()}) if as_json else evaluation.table())
+    if weights is None and not config.backbone.startswith(TIMM):
+        return None
+    return network_with(load_backbone(config.backbone, weights), config)
 
 
-def _training_data(sources: list[str], image_size: int):
+def _sets(
+    sources: list[str], unlabelled: list[str], image_size: int, label_column: str | None, group_column: str | None
+) -> "tuple[LabelledImages, LabelledImages]":
+    """Pictures to train and to validate on."""
     from retrieval.datasets import load_labelled, splits_of
 
+    def load(some: list[str], split: str | None, **columns: str | None) -> "LabelledImages":
+        images = load_labelled(some, image_size=image_size, split=split, **columns)
+        for line in images.unreadable:
+            typer.echo(f"skipped {line}", err=True)
+        return images
+
+    columns = {"label_column": label_column, "group_column": group_column}
     if {"train", "val"} <= splits_of(sources):
-        training = load_labelled(sources, image_size=image_size, split="train")
-        validation = load_labelled(sources, image_size=image_size, split="val")
-        _name_unreadable(training)
-        _name_unreadable(validation)
+        training, validation = (load(sources, split, **columns) for split in ("train", "val"))
         if shared := set(training.classes) & set(validation.classes):
             raise UsageError(
                 f"expected other classes in split val than in train, got {len(shared)} in both, such as {min(shared)!r}"
             )
-        return training, validation
-    images = load_labelled(sources, image_size=image_size)
-    _name_unreadable(images)
-    return images.hold_out_classes()
+    elif label_column is None:
+        training, validation = load(sources, None, **columns).hold_out_instances()
+    else:
+        training, validation = load(sources, None, **columns).hold_out_classes()
+    if unlabelled:
+        split = "train" if "train" in splits_of(unlabelled) else None
+        training = training.with_unlabelled(load(unlabelled, split, label_column=None))
+    return training, validation
 
 
-def _name_unreadable(images) -> None:
-    for line in images.unreadable:
-        typer.echo(f"skipped {line}", err=True)
-
-
-def _evaluate(embedder, images):
-    import numpy as np
-    from tqdm import tqdm
-
-    from retrieval.embedder import Embeddings
+def _evaluate(embedder: "Embedder", images: "LabelledImages") -> "Evaluation":
+    """What the model finds: pictures by class, else by group if there are any, and originals by distorted copies."""
+    from retrieval.distort import distort
     from retrieval.evaluate import evaluate
-    from retrieval.images import squash
     from ui.printing import shows_bars
 
-    starts = tqdm(range(0, len(images), 64), "encode", leave=False, disable=not shows_bars())
-    embeddings = Embeddings.concatenate([embedder.encode_pixels(images.pixels[i : i + 64]) for i in starts])
-    thumbnails = np.stack([squash(picture, 32).reshape(-1) for picture in images.pixels]).astype(np.float32)
-    return evaluate(embeddings, images.labels, pixels=thumbnails, widths=embedder.widths)
+    embeddings, distorted = (
+        embedder.encode(list(pixels), show_progress_bar=shows_bars())
+        for pixels in (images.pixels, distort(images.pixels))
+    )
+    labels = images.labels if images.classes else images.groups
+    return evaluate(embeddings, labels, widths=embedder.widths, distorted=distorted)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from retrieval.distributed import num_ranks, sum_over_ranks
+
 ACTIVATIONS = {"gelu": nn.GELU, "silu": nn.SiLU, "relu": nn.ReLU, "none": nn.Identity}
 
 
@@ -25,6 +27,48 @@ class BatchNormAct(nn.BatchNorm2d):
 
     def forward(self, features_BCHW: torch.Tensor) -> torch.Tensor:
         return self.act(super().forward(features_BCHW))
+
+
+class SynchronisedBatchNorm(nn.BatchNorm2d):
+    """A BatchNorm, with its activation if it has one, whose statistics in training are those of all processes' batches.
+
+    It takes over parameters and buffers, with their names. Unlike torch's own it runs on CPUs too. Every process must
+    bring as many values.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d):
+        super().__init__(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+        self.act = norm.act if isinstance(norm, BatchNormAct) else nn.Identity()
+        self.train(norm.training)
+
+    def forward(self, features_BCHW: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return self.act(super().forward(features_BCHW))
+        precise_BCHW = features_BCHW.float()
+        num_values = num_ranks() * features_BCHW.numel() // self.num_features
+        mean_C = sum_over_ranks(precise_BCHW.sum((0, 2, 3))) / num_values
+        # Squares of what is left after the mean: the mean of squares less the squared mean would cancel digits.
+        centred_BCHW = precise_BCHW - mean_C.view(1, -1, 1, 1)
+        variance_C = sum_over_ranks(centred_BCHW.square().sum((0, 2, 3))) / num_values
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean_C, self.momentum)
+            self.running_var.lerp_(variance_C * num_values / (num_values - 1), self.momentum)
+        scale_C = self.weight * (variance_C + self.eps).rsqrt()
+        normed_BCHW = centred_BCHW * scale_C.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return self.act(normed_BCHW.to(features_BCHW.dtype))
+
+
+def synchronise_batch_norms(module: nn.Module) -> None:
+    """Replace every BatchNorm2d inside a module by one whose statistics are those of all processes, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, SynchronisedBatchNorm(child))
+        else:
+            synchronise_batch_norms(child)
 
 
 def norm2d(kind: str, num_channels: int) -> nn.Module:

@@ -1,0 +1,115 @@
+"""What a training run leaves in its folder: a checkpoint to go on from, the best weights, a log."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
+
+from retrieval.errors import TrainingError
+from retrieval.learner import Learner
+from retrieval.network import EmbedderNetwork
+from retrieval.train_config import TrainConfig
+
+
+@dataclass
+class Progress:
+    """All of a run that changes with the steps; `ema` is None where no average is kept."""
+
+    learner: Learner
+    optimizer: torch.optim.Optimizer
+    ema: AveragedModel | None
+    step: int = 0
+    best_recall: float = -1.0
+
+    @property
+    def validated(self) -> EmbedderNetwork:
+        """The network that is validated and kept: the average, if there is one."""
+        return self.learner.network if self.ema is None else self.ema.module
+
+
+def save_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None:
+    """Everything that `load_checkpoint` needs, replaced in one move: a kill leaves the one before."""
+    state = {
+        "learner": progress.learner.state_dict(),
+        "optimizer": progress.optimizer.state_dict(),
+        "ema": None if progress.ema is None else progress.ema.state_dict(),
+        "config": config.to_dict(),
+        "embedder": progress.learner.network.config.to_dict(),
+        "step": progress.step,
+        "best_recall": progress.best_recall,
+    }
+    save_atomically(state, path)
+
+
+def load_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None:
+    """Set `progress` to what was saved, in place; leave it where there is no checkpoint."""
+    if not path.exists():
+        return
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    wanted = config.to_dict()
+    changed = sorted(key for key, value in wanted.items() if saved["config"].get(key, value) != value)
+    changed += sorted(wanted.keys() ^ saved["config"].keys())
+    if not changed and saved["embedder"] != progress.learner.network.config.to_dict():
+        changed = ["weights to start from"]
+    if changed:
+        raise TrainingError(
+            f"expected a checkpoint of this run in {path}, got one with other {', '.join(changed)}; "
+            "give the same settings to go on with it, or another folder to start anew"
+        )
+    progress.learner.load_state_dict(saved["learner"])
+    progress.optimizer.load_state_dict(saved["optimizer"])
+    if progress.ema is not None:
+        progress.ema.load_state_dict(saved["ema"])
+    progress.step, progress.best_recall = saved["step"], saved["best_recall"]
+
+
+def save_atomically(state: dict, path: Path) -> None:
+    """Write beside the file and move it there when all of it is on disk."""
+    part = path.with_suffix(".part")
+    with open(part, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+class Log:
+    """log.jsonl and TensorBoard events in a folder; `step` is where the run goes on: later lines are dropped.
+
+    A log that `is_silent` writes nothing.
+    """
+
+    def __init__(self, out: Path, *, step: int, is_silent: bool):
+        self.path = out / "log.jsonl"
+        self.board = None if is_silent else SummaryWriter(out)
+        if not is_silent and self.path.exists():
+            self.path.write_text(
+                "".join(line for line in self.path.read_text().splitlines(True) if _is_before(line, step))
+            )
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def number(self, name: str, value: float, step: int) -> None:
+        """One point of a TensorBoard curve."""
+        if self.board is not None:
+            self.board.add_scalar(name, value, step)
+
+    def line(self, **values: float) -> None:
+        """One line of JSON."""
+        if self.board is not None:
+            with open(self.path, "a") as file:
+                file.write(json.dumps({key: round(value, 4) for key, value in values.items()}) + "\n")
+
+
+def _is_before(line: str, step: int) -> bool:
+    # A kill may have left the last line short of its end.
+    return line.endswith("}\n") and json.loads(line)["step"] <= step

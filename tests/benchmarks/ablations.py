@@ -1,0 +1,48 @@
+"""What each choice in the network and its training is worth: short runs that differ in that one thing, on `val`.
+
+python tests/benchmarks/ablations.py MINI_IMAGENET_FOLDER --runs RUNS --out data/benchmarks/ablations.json
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from short_runs import SHORT, Sets, represented, validation_recall, write
+
+from retrieval.augment import AugmentConfig
+
+CHOICES = {
+    "as shipped": {},
+    "post attention": {"attention": "post"},
+    "softmax pooling": {"pooling": "softmax"},
+    "multihead pooling": {"pooling": "multihead"},
+    "structured pooling": {"pooling": "structured"},
+    "mean pooling": {"pooling": "mean"},
+    "complexity never varied": {"augment": AugmentConfig(vary_complexity=0.0)},
+    "pictures not told apart": {"instance_weight": 0.0, "views": 1},
+    "no averaged weights": {"ema_decay": 0.0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with mini-imagenet's parquet files")
+    parser.add_argument("--runs", type=Path, required=True, help="where runs are kept, to go on from")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=SHORT.epochs)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    arguments = parser.parse_args()
+    sets = Sets.load(arguments.data)
+    results = {"config": replace(SHORT, epochs=arguments.epochs).to_dict(), "recall@1 on val": {}}
+    for seed in arguments.seeds:
+        for name, settings in CHOICES.items():
+            config = replace(SHORT, epochs=arguments.epochs, seed=seed, **settings)
+            out = arguments.runs / f"{name.replace(' ', '-')}-{seed}"
+            represented(config, sets, out)
+            results["recall@1 on val"].setdefault(name, []).append(validation_recall(out))
+            print(f"{name}, seed {seed}: {validation_recall(out):.2f}", flush=True)
+        write(results, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

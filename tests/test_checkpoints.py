@@ -1,0 +1,40 @@
+"""What a run leaves in its folder: a log that a kill cannot upset, files that are whole."""
+
+import json
+
+import pytest
+import torch
+
+from retrieval.checkpoints import Log, save_atomically
+
+
+def test_a_log_goes_on_where_its_run_does(tmp_path):
+    lines = [json.dumps({"epoch": epoch, "step": 10 * epoch}) + "\n" for epoch in (1, 2, 3)]
+    (tmp_path / "log.jsonl").write_text("".join(lines) + '{"epoch": 4, "st')
+    with Log(tmp_path, step=20, is_silent=False) as log:
+        log.line(epoch=3, step=30, loss=0.123456)
+        log.number("represent/loss", 0.5, 30)
+    kept = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert kept == [{"epoch": 1, "step": 10}, {"epoch": 2, "step": 20}, {"epoch": 3, "step": 30, "loss": 0.1235}]
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
+
+
+def test_a_silent_log_writes_nothing(tmp_path):
+    with Log(tmp_path, step=0, is_silent=True) as log:
+        log.line(step=1)
+        log.number("loss", 1.0, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_replaced_only_by_a_whole_one(tmp_path, monkeypatch):
+    path = tmp_path / "best.pt"
+    save_atomically({"recall": 1.0}, path)
+
+    def breaks(state, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        save_atomically({"recall": 2.0}, path)
+    assert torch.load(path, weights_only=True) == {"recall": 1.0}

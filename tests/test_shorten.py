@@ -1,0 +1,130 @@
+"""The stage that teaches `d`, on vectors made so that it is known which of them need many numbers."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from retrieval.candidates import CandidateScores
+from retrieval.dimension import DimensionPredictor
+from retrieval.errors import UsageError
+from retrieval.recipes import RECIPES, RankingTerms, smallest_sufficient
+from retrieval.shorten import ShortenConfig, calibrate, prepare_ground, shorten
+
+NUM_DIMS, SHORT, LONG = 64, 8, 64
+CONFIG = ShortenConfig(
+    budget=24.0, steps=80, batch_size=200, num_candidates=16, order_weight=0.0, learning_rate=1e-2, budget_spread=1.2
+)
+
+
+def plain_and_crowded(seed: int, noise: float):
+    """(pooled, distorted, targets): 100 vectors told apart by their first 8 numbers, 100 only by what follows.
+
+    The crowded ones come in families that share their first 8 numbers; the last number says which kind a vector is.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    plain = torch.zeros(100, NUM_DIMS)
+    plain[:, :SHORT] = torch.randn(100, SHORT, generator=generator)
+    crowded = torch.randn(100, NUM_DIMS, generator=generator)
+    crowded[:, :SHORT] = torch.randn(5, SHORT, generator=generator).repeat_interleave(20, 0)
+    pooled = torch.cat([plain, crowded])
+    pooled[:100, -1] = -1.0
+    pooled[100:, -1] = 1.0
+    distorted = pooled + noise * torch.randn(pooled.shape, generator=generator)
+    targets = torch.cat([torch.full((100,), -1), torch.arange(5).repeat_interleave(20)])
+    return pooled, distorted, targets
+
+
+@cache
+def ground(seed: int = 0, noise: float = 0.6):
+    pooled, distorted, targets = plain_and_crowded(seed, noise)
+    projection = nn.Linear(NUM_DIMS, NUM_DIMS)
+    nn.init.eye_(projection.weight)
+    nn.init.zeros_(projection.bias)
+    ordered = torch.stack([pooled[:100], pooled[:100], pooled[100:]])
+    return prepare_ground(
+        projection, pooled, distorted, targets, ordered, min_dim=SHORT, max_dim=LONG, num_candidates=16
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "noise"), [("interpolated", 0.6), ("expected", 0.6), ("gumbel", 0.6), ("ordinal", 0.3)]
+)
+def test_what_only_long_embeddings_tell_apart_gets_longer_ones(recipe, noise):
+    torch.manual_seed(0)
+    predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+    here = ground(noise=noise)
+    shorten(predictor, here, replace(CONFIG, recipe=recipe, terms=RankingTerms(class_weight=0.0)))
+    dims = predictor(ground(seed=1).pooled)
+    assert dims[100:].mean() > 1.2 * dims[:100].mean()
+    assert predictor(here.pooled).mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
+
+
+def test_the_order_term_alone_follows_complexity_made_on_purpose():
+    torch.manual_seed(0)
+    predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+    terms = RankingTerms(instance_weight=0.0, class_weight=0.0)
+    shorten(predictor, ground(), replace(CONFIG, terms=terms, order_weight=5.0))
+    plain, _, crowded = predictor(ground().ordered.flatten(0, 1)).view(3, -1).mean(1)
+    assert crowded > 1.3 * plain
+
+
+def test_the_same_seed_teaches_the_same():
+    outcomes = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+        shorten(predictor, ground(), replace(CONFIG, steps=5, recipe="gumbel"), seed=7)
+        outcomes.append(predictor(ground().pooled))
+    assert torch.equal(*outcomes)
+
+
+def test_calibration_meets_the_budget_and_keeps_the_order():
+    torch.manual_seed(0)
+    predictor = DimensionPredictor(16)
+    nn.init.normal_(predictor.net[-1].weight)
+    pooled = torch.randn(300, 16)
+    before = predictor(pooled)
+    for budget in (48.0, 96.0, 300.0):
+        calibrate(predictor, pooled, budget)
+        after = predictor(pooled)
+        assert after.mean().item() == pytest.approx(budget, rel=1e-3)
+        assert torch.equal(after.argsort(), before.argsort())
+
+
+def test_the_smallest_sufficient_length_by_hand():
+    lengths = torch.tensor([8, 16, 32])
+    own = torch.tensor([[0.9, 0.9, 0.9], [0.1, 0.6, 0.9], [0.9, 0.1, 0.9], [0.1, 0.1, 0.1]])
+    other = torch.full((4, 3), 0.5)
+    table = CandidateScores(torch.zeros(4, 2, dtype=torch.long), torch.stack([own, other], 1), lengths)
+    # The third wins at 8 but loses again at 16; the last never wins.
+    assert smallest_sufficient(table).tolist() == [8, 16, 32, 32]
+
+
+def test_unlabelled_pictures_ask_no_query_by_class():
+    torch.manual_seed(0)
+    here = ground()
+    dims = torch.full((200,), 20.0, requires_grad=True)
+    terms = RankingTerms(instance_weight=0.0, class_weight=1.0)
+    for recipe in ("interpolated", "expected", "gumbel", "in_batch"):
+        assert RECIPES[recipe](dims, torch.arange(100), here, terms).item() == 0
+        assert RECIPES[recipe](dims, torch.arange(200), here, terms).item() > 0
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(UsageError, match="expected a recipe among interpolated, expected, gumbel, .*got 'guess'"):
+        ShortenConfig(recipe="guess")
+    with pytest.raises(UsageError, match="expected a positive budget"):
+        ShortenConfig(budget=0)
+    with pytest.raises(UsageError, match="expected a budget_spread of at least 1, got 0.5"):
+        ShortenConfig(budget_spread=0.5)
+
+
+def test_full_vectors_of_the_ground_have_unit_length():
+    here = ground()
+    for vectors in (here.full, here.distorted):
+        torch.testing.assert_close(vectors, F.normalize(vectors, dim=-1))
+    assert here.originals.documents[:, 0].tolist() == list(range(200))
