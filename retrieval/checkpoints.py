@@ -55,6 +55,8 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None
     changed += sorted(wanted.keys() ^ saved["config"].keys())
     if not changed and saved["embedder"] != progress.learner.network.config.to_dict():
         changed = ["weights to start from"]
+    if not changed and _shapes(saved["learner"]) != _shapes(progress.learner.state_dict()):
+        changed = ["classes to learn"]
     if changed:
         raise TrainingError(
             f"expected a checkpoint of this run in {path}, got one with other {', '.join(changed)}; "
@@ -65,6 +67,10 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None
     if progress.ema is not None:
         progress.ema.load_state_dict(saved["ema"])
     progress.step, progress.best_recall = saved["step"], saved["best_recall"]
+
+
+def _shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def save_atomically(state: dict, path: Path) -> None:

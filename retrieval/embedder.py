@@ -100,9 +100,13 @@ class Embedder:
             raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")
         folder = folder or shipped(f"weights/{name}")
         config, state = _read(folder)
-        network = EmbedderNetwork(config)
+        with torch.device("meta"):  # no time spent on random weights that the stored ones replace
+            network = EmbedderNetwork(config)
+        dtypes = {key: value.dtype for key, value in network.state_dict().items()}
         try:
-            network.load_state_dict({key: value.float() for key, value in state.items()})
+            network.load_state_dict(
+                {key: value.to(dtypes.get(key, value.dtype)) for key, value in state.items()}, assign=True
+            )
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise WeightsError(f"expected weights that fit {folder / 'config.json'}, got others: {reason}") from None

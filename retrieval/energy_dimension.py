@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from retrieval.dimension import DimensionPredictor
 from retrieval.errors import UsageError
 
 _BLOCK = 8192
@@ -63,7 +64,7 @@ def fit_share(dimension: EnergyDimension, full_ND: torch.Tensor, budget: float) 
         dimension.left_out.fill_(float(tails[place]))
 
 
-def check_budget(dimension: EnergyDimension, budget: float) -> None:
+def check_budget(dimension: EnergyDimension | DimensionPredictor, budget: float) -> None:
     """Raise `UsageError` for a mean that `d` cannot have."""
     if not dimension.min_dim <= budget <= dimension.max_dim:
         raise UsageError(f"expected a budget within {dimension.min_dim}..{dimension.max_dim}, got {budget:g}")

@@ -2,7 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning.losses import NTXentLoss
+from pytorch_metric_learning.losses import SupConLoss
+from pytorch_metric_learning.reducers import MeanReducer
 from torch import nn
 
 from retrieval import losses
@@ -14,8 +15,10 @@ from retrieval.train_config import TrainConfig
 class Learner(nn.Module):
     """The network, a loss over the classes where there are any, and a map that tells pictures apart.
 
-    The instance loss is that of SimCLR (Chen et al. 2020, arXiv 2002.05709, eq. 1) on a linear map of the pooled
-    vector; views of one picture, or of pictures of one group, are each other's positives.
+    The instance loss is supervised contrastive (Khosla et al. 2020, arXiv 2004.11362, eq. 2) on a linear map of the
+    pooled vector, with pictures, or groups of them, for classes: views of one are each other's positives. For two views
+    a picture it is that of SimCLR (Chen et al. 2020, arXiv 2002.05709, eq. 1), in memory that grows as the square of
+    the batch.
     """
 
     def __init__(self, network: EmbedderNetwork, config: TrainConfig, num_classes: int):
@@ -25,7 +28,7 @@ class Learner(nn.Module):
         self.instance_weight = config.instance_weight
         self.classify = losses.create(config.loss, network.config.num_dims, num_classes) if num_classes else None
         self.view = nn.Linear(network.backbone.num_channels, 128)
-        self.tell_apart = NTXentLoss(temperature=0.15)
+        self.tell_apart = SupConLoss(temperature=0.15, reducer=MeanReducer())
 
     def draw_widths(self) -> tuple[int, ...]:
         """The prefixes of a step: all widths and a random one, from torch's global generator; or the last alone."""

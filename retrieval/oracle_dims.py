@@ -71,8 +71,9 @@ class _Task:
     def bars(self, gallery_ND: np.ndarray) -> tuple[torch.Tensor, float]:
         """Each query's bar (A,), half-way between ranks R and R + 1, and the share p of right ones in the next R."""
         bars, shares = [], []
+        gallery = torch.from_numpy(gallery_ND).to(self.queries)
         for some in self.chunks():
-            scores_QN = self.queries[some] @ torch.from_numpy(gallery_ND).T
+            scores_QN = self.queries[some] @ gallery.T
             selves = self.rows[some] if self.exclude_self else None
             if selves is not None:
                 scores_QN[torch.arange(len(selves)), selves] = -torch.inf

@@ -1,6 +1,6 @@
 """The nested projection by principal axes: which numbers come first, and how much each weighs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -28,25 +28,21 @@ def pooled_batches(network: EmbedderNetwork, batches: Iterable[torch.Tensor]) ->
     folded = fold_batch_norms(network).to(memory_format=torch.channels_last)
     for batch_B3HW in batches:
         with fast_autocast(device):
-            yield folded.pool(batch_B3HW.to(device))[0].float().cpu()
+            pooled_BC = folded.pool(batch_B3HW.to(device))[0]
+        # Outside, so that whoever takes it does not compute in bfloat16 too.
+        yield pooled_BC.float().cpu()
 
 
 def pooled_vectors(
     network: EmbedderNetwork,
     pixels_NHW3: np.ndarray,
     *,
-    change: Callable[[torch.Tensor], torch.Tensor] | None = None,
     batch_size: int = 256,
     show_progress_bar: bool = False,
 ) -> torch.Tensor:
-    """Pooled vectors (N, C) float32, on the CPU, of uint8 pixels (N, H, W, 3).
-
-    `change`, if given, is applied to each batch (B, 3, H, W) float in 0..1 first.
-    """
+    """Pooled vectors (N, C) float32, on the CPU, of uint8 pixels (N, H, W, 3)."""
     total = -(-len(pixels_NHW3) // batch_size)
     scaled = tqdm(batches(pixels_NHW3, batch_size), "encode", total, leave=False, disable=not show_progress_bar)
-    if change is not None:
-        scaled = (change(batch.add(1).div_(2)).mul(2).sub_(1) for batch in scaled)
     return torch.cat(list(pooled_batches(network, scaled)))
 
 

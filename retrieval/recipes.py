@@ -24,16 +24,16 @@ class Ground:
     """What `d` is learned on, for N pictures (see `retrieval.candidates`).
 
     `pooled` (N, C); `full` (N, D) uncut, unit length; `distorted` (N, D) likewise, of a distorted copy of each;
-    `targets` (N,) classes, −1 for none; `ordered` (3, M, C) pooled vectors of pictures made plainer, as they are, and
-    made richer. `originals`: each distorted copy against its original (column 0) and what could be taken for it.
-    `kin`: each picture against its neighbours, some of them of its class.
+    `targets` (N,) classes, −1 for none; `complexity` (N,) log bits a pixel. `originals`: each distorted copy against
+    its original (column 0) and what could be taken for it. `kin`: each picture against its neighbours, some of them of
+    its class.
     """
 
     pooled: torch.Tensor
     full: torch.Tensor
     distorted: torch.Tensor
     targets: torch.Tensor
-    ordered: torch.Tensor
+    complexity: torch.Tensor
     originals: CandidateScores
     kin: CandidateScores
 
@@ -42,10 +42,10 @@ class Ground:
 class RankingTerms:
     """Temperatures that scores are divided by and weights of the terms: finding the original, finding its class."""
 
-    instance_temperature: float = 0.03
+    instance_temperature: float = 0.015
     class_temperature: float = 0.05
     instance_weight: float = 1.0
-    class_weight: float = 0.1
+    class_weight: float = 0.2
 
 
 Recipe = Callable[[torch.Tensor, torch.Tensor, Ground, RankingTerms], torch.Tensor]

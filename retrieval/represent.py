@@ -47,7 +47,7 @@ def represent(
         synchronise_batch_norms(learner)
     ema = None
     if config.ema_decay:
-        ema = AveragedModel(learner.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        ema = AveragedModel(learner.network, multi_avg_fn=averaging(config.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(parameter_groups(learner, config), lr=config.learning_rate)
     progress = Progress(learner, optimizer, ema)
     load_checkpoint(out / "checkpoint.pt", progress, config)
@@ -119,6 +119,16 @@ def represent(
         best = torch.load(out / "best.pt", weights_only=True, map_location="cpu")
         learner.network.load_state_dict(best["network"])
     ranks.share(learner.network)
+
+
+def averaging(decay: float) -> Callable[[list, list, torch.Tensor | int], None]:
+    """An exponential average for `AveragedModel`, shorter at first, so that short runs forget their random start."""
+
+    def average(averaged: list[torch.Tensor], current: list[torch.Tensor], num_averaged: torch.Tensor | int) -> None:
+        num = int(num_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + num) / (10 + num)))(averaged, current, num_averaged)
+
+    return average
 
 
 def finite(name: str, value: torch.Tensor, step: int, out: Path) -> float:

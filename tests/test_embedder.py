@@ -89,6 +89,20 @@ def test_saved_and_loaded_it_is_the_same_model(embedder, tmp_path):
     assert json.loads((tmp_path / "model" / "config.json").read_text())["notes"] == {"recipe": "by hand"}
 
 
+def test_loading_draws_nothing_at_random_and_leaves_weights_that_can_be_trained(embedder, tmp_path):
+    embedder.save(tmp_path)
+    torch.manual_seed(1)
+    expected = torch.rand(())
+    torch.manual_seed(1)
+    network = Embedder.load(tmp_path, device="cpu").network
+    assert torch.rand(()) == expected
+    for name, value in network.state_dict().items():
+        stored = embedder.network.state_dict()[name]
+        assert value.device.type == "cpu" and value.dtype == stored.dtype, name
+        torch.testing.assert_close(value, stored.half().to(stored.dtype), rtol=0, atol=0, msg=name)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_the_fingerprint_follows_weights_and_configuration(embedder):
     other_weights = small_network()
     with torch.no_grad():

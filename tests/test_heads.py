@@ -158,3 +158,4 @@ def test_wrong_usage(spyglass, folder, tmp_path, options, code, message):
     found, out, err = spyglass(*start, *options.format(folder=folder).split())
     assert (found, out) == (code, "")
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
+    assert not (tmp_path / "model").exists()

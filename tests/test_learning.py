@@ -123,6 +123,12 @@ def test_training_from_a_pretrained_backbone(folders, tmp_path, capsys):
     assert Embedder.load(tmp_path / "model", device="cpu").config.backbone.channels == (64, 128, 256, 512)
 
 
+def test_a_place_where_no_folder_can_be_is_told_before_the_work(folders, capsys):
+    file = folders / "red" / "0.png"
+    assert run(["train", "embedder", "--data", str(folders), "--out", str(file / "model")]) == 2
+    assert f"expected --out to be a folder to write to, got {file}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

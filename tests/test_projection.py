@@ -9,7 +9,7 @@ from torch import nn
 from retrieval.coatnet import CONFIGS
 from retrieval.errors import UsageError
 from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
-from retrieval.projection import batches, fit_projection, pooled_vectors
+from retrieval.projection import batches, fit_projection, pooled_batches, pooled_vectors
 
 
 def pooled(num: int = 400, num_channels: int = 12) -> torch.Tensor:
@@ -112,6 +112,18 @@ def test_pooled_vectors_come_in_order_whatever_the_batch():
     parts = pooled_vectors(network, pixels, batch_size=3)
     cosines = nn.functional.cosine_similarity(whole[:, None], parts[None], dim=-1)
     assert (cosines.argmax(1) == torch.arange(7)).all() and cosines.diag().min() > 0.999
+
+
+def test_what_takes_pooled_vectors_computes_as_before(monkeypatch):
+    monkeypatch.setattr(
+        "retrieval.projection.fast_autocast", lambda device: torch.autocast(device.type, torch.bfloat16)
+    )
+    torch.manual_seed(0)
+    network = EmbedderNetwork(EmbedderConfig(backbone=CONFIGS["coatnet_micro"], image_size=32))
+    weight = torch.rand(256, 2)
+    for pooled_BC in pooled_batches(network, [torch.zeros(1, 3, 32, 32)] * 2):
+        assert not torch.is_autocast_enabled("cpu")
+        assert pooled_BC.dtype == (pooled_BC @ weight).dtype == torch.float32
 
 
 def test_batches_are_scaled_to_minus_one_and_one():

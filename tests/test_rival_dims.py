@@ -81,6 +81,13 @@ def test_the_oracle_cuts_what_misleads_and_finds_more():
     assert found(dims) > best_rival + 2
 
 
+def test_the_oracle_takes_any_precision():
+    full, classes, _ = noisy_tails()
+    options = {"mean": 20, "lowest": 8, "highest": 32, "exclude_self": True}
+    single, double = (oracle_dims(rows, rows, classes, classes, **options) for rows in (full, full.astype(np.float64)))
+    assert (single == double).mean() > 0.99
+
+
 def test_the_oracle_of_single_originals():
     full, _, _ = noisy_tails(seed=1)
     rng = np.random.default_rng(2)

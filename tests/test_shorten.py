@@ -12,11 +12,17 @@ from retrieval.candidates import CandidateScores
 from retrieval.dimension import DimensionPredictor
 from retrieval.errors import UsageError
 from retrieval.recipes import RECIPES, RankingTerms, smallest_sufficient
-from retrieval.shorten import ShortenConfig, calibrate, prepare_ground, shorten
+from retrieval.shorten import ShortenConfig, calibrate, correlation, prepare_ground, shorten
 
 NUM_DIMS, SHORT, LONG = 64, 8, 64
 CONFIG = ShortenConfig(
-    budget=24.0, steps=80, batch_size=200, num_candidates=16, order_weight=0.0, learning_rate=1e-2, budget_spread=1.2
+    budget=24.0,
+    steps=80,
+    batch_size=200,
+    num_candidates=16,
+    complexity_weight=0.0,
+    learning_rate=1e-2,
+    budgets=(20.0, 29.0),
 )
 
 
@@ -44,9 +50,9 @@ def ground(seed: int = 0, noise: float = 0.6):
     projection = nn.Linear(NUM_DIMS, NUM_DIMS)
     nn.init.eye_(projection.weight)
     nn.init.zeros_(projection.bias)
-    ordered = torch.stack([pooled[:100], pooled[:100], pooled[100:]])
+    complexity = torch.cat([torch.linspace(0, 1, 100), torch.linspace(1, 2, 100)])
     return prepare_ground(
-        projection, pooled, distorted, targets, ordered, min_dim=SHORT, max_dim=LONG, num_candidates=16
+        projection, pooled, distorted, targets, complexity, min_dim=SHORT, max_dim=LONG, num_candidates=16
     )
 
 
@@ -63,13 +69,32 @@ def test_what_only_long_embeddings_tell_apart_gets_longer_ones(recipe, noise):
     assert predictor(here.pooled).mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
 
 
-def test_the_order_term_alone_follows_complexity_made_on_purpose():
+def test_lengths_follow_complexity_where_that_is_asked_for():
     torch.manual_seed(0)
     predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
     terms = RankingTerms(instance_weight=0.0, class_weight=0.0)
-    shorten(predictor, ground(), replace(CONFIG, terms=terms, order_weight=5.0))
-    plain, _, crowded = predictor(ground().ordered.flatten(0, 1)).view(3, -1).mean(1)
-    assert crowded > 1.3 * plain
+    shorten(predictor, ground(), replace(CONFIG, terms=terms, complexity_weight=10.0, complexity_correlation=0.7))
+    assert correlation(predictor(ground().pooled).log(), ground().complexity) > 0.6
+
+
+def test_a_fresh_predictor_gets_a_gradient_of_ordinary_size(monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+    predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+
+    def watched(optimizer, *arguments):
+        norms.append(predictor.net[-1].weight.grad.norm().item())
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    shorten(predictor, ground(), replace(CONFIG, steps=3, complexity_weight=10.0, complexity_correlation=0.7))
+    assert len(norms) == 3 and norms[0] < 20 * norms[2] + 1
+
+
+def test_correlation_by_hand():
+    a = torch.tensor([1.0, 2.0, 3.0])
+    assert correlation(a, 5 - 2 * a).item() == pytest.approx(-1)
+    assert correlation(a, torch.tensor([1.0, 0.0, 1.0])).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_same_seed_teaches_the_same():
@@ -119,8 +144,8 @@ def test_settings_that_make_no_sense_are_refused():
         ShortenConfig(recipe="guess")
     with pytest.raises(UsageError, match="expected a positive budget"):
         ShortenConfig(budget=0)
-    with pytest.raises(UsageError, match="expected a budget_spread of at least 1, got 0.5"):
-        ShortenConfig(budget_spread=0.5)
+    with pytest.raises(UsageError, match=r"expected budgets that rise from above 0, got \(90.0, 30.0\)"):
+        ShortenConfig(budgets=(90.0, 30.0))
 
 
 def test_full_vectors_of_the_ground_have_unit_length():

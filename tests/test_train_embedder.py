@@ -101,6 +101,12 @@ def test_a_checkpoint_of_other_settings_is_refused(sets, finished):
         train(other, *sets, out)
 
 
+def test_a_checkpoint_of_other_classes_is_refused(sets, finished):
+    _, out = finished
+    with pytest.raises(TrainingError, match="got one with other classes to learn; give the same settings"):
+        train(TINY, labelled(5, 16, seed=0), sets[1], out)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(sets, tmp_path, monkeypatch):
     monkeypatch.setattr(Learner, "forward", lambda self, *_: next(self.parameters()).sum() * float("nan"))
     with pytest.raises(TrainingError, match="expected a finite loss, got nan at step 0; no weights were saved yet"):
@@ -293,6 +299,10 @@ def test_sets_are_checked(sets, tmp_path):
         train(TrainConfig(), training, validation, tmp_path)
     with pytest.raises(UsageError, match="at least two classes, got 1"):
         train(TINY, labelled(1, 32, seed=0), validation, tmp_path)
+    with pytest.raises(UsageError, match="two validation pictures of one class or more, got one of each"):
+        train(TINY, training, labelled(3, 1, seed=0), tmp_path)
+    with pytest.raises(UsageError, match=r"expected a budget within 32\.\.512, got 600"):
+        train(replace(TINY, shorten=ShortenConfig(budget=600)), training, validation, tmp_path)
     with pytest.raises(UsageError, match="at least one batch of 16 training pictures, got 4"):
         train(TINY, labelled(2, 2, seed=0), validation, tmp_path)
     with pytest.raises(UsageError, match="expected labels, or an instance_weight to learn without them by"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import UsageError
+from ui import model_folder
 from ui.endings import SKIPPED
 from ui.options import AsJson, Device, OnDevice
 from ui.printing import one_line, shows_bars, to_json
@@ -85,6 +86,7 @@ def head(
     for name, value in (("--backbone-weights", backbone_weights), ("--pooling", pooling)):
         if backbone is None and value is not None:
             raise UsageError(f"expected --backbone beside {name}, got none; a model brings its own")
+    model_folder.check(out)
 
     from ui import unlabelled
 
@@ -97,7 +99,6 @@ def head(
     started = time.monotonic()
     config = HeadConfig(whitening=whitening, budget=budget)
     network, origin = _headless(model, backbone, backbone_weights, pooling, image_size)
-    _make_folder(out)
     stride = -(-num_pictures // max_images) or 1
     items = islice(unlabelled.items(sources, split), 0, None, stride)
     failures: list[dict[str, str]] = []
@@ -155,13 +156,6 @@ def _headless(
         load_backbone(backbone, weights, image_size), pooling=pooling or "mean", image_size=image_size
     )
     return network, {"backbone": backbone, "backbone_weights": weights and Path(weights).name}
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"expected --out to be a folder to write to, got {out}: {error.strerror}") from None
 
 
 def _warnings(report: "HeadReport", num_dims: int, budget: float, origin: dict[str, str | None]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.errors import UsageError
+from ui import model_folder
 from ui.options import AsJson, Device, OnDevice
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def embedder(
     samples_per_class: Annotated[
         int, typer.Option("--samples-per-class", help="Pictures of a class in each batch; 0 for what chance gives.")
     ] = 0,
-    budget: Annotated[float, typer.Option("--budget", help="The mean dimension to learn.")] = 128.0,
+    budget: Annotated[float, typer.Option("--budget", help="The mean dimension to learn.")] = 112.0,
     device: OnDevice = Device.auto,
     seed: Annotated[int, typer.Option("--seed", help="What everything random follows from.")] = 0,
     as_json: AsJson = False,
@@ -110,6 +111,7 @@ def embedder(
         raise UsageError("expected --no-labels, or columns of labels and groups, got both; choose one")
     if label_column is None and group_column is None and not no_labels:
         label_column = "label"
+    model_folder.check(out)
 
     from retrieval import Embedder
     from retrieval.distributed import is_first_process

@@ -31,7 +31,6 @@ from retrieval.ranking import as_classes
 from retrieval.rival_dims import cut, energy_dims, random_dims
 from retrieval.shorten import ShortenConfig, calibrate, prepare_ground, shorten
 from retrieval.statistics import interval, resampled_means, spearman
-from retrieval.train_embedder import TrainConfig
 
 MEASURES = ("map@r", "recall@1", "instance_recall@1")
 ENDS = {"lowest": 32, "highest": 512}
@@ -157,7 +156,7 @@ def main() -> None:
         learned.pooled,
         learned.distorted,
         torch.from_numpy(targets),
-        sets.ordered(TrainConfig()),
+        torch.from_numpy(learned.bits_per_pixel).float().log(),
         min_dim=ENDS["lowest"],
         max_dim=ENDS["highest"],
     )
@@ -167,7 +166,9 @@ def main() -> None:
         for seed in arguments.seeds:
             torch.manual_seed(seed)
             predictors[recipe, seed] = DimensionPredictor(ground.pooled.shape[1])
-            shorten(predictors[recipe, seed], ground, replace(base, recipe=recipe), seed=seed)
+            # Smallest sufficient lengths are what they are, whatever the budget of a step.
+            budgets = (base.budget, base.budget) if recipe == "ordinal" else base.budgets
+            shorten(predictors[recipe, seed], ground, replace(base, recipe=recipe, budgets=budgets), seed=seed)
     del ground
 
     results = {"model": arguments.model, "on": arguments.on, "shorten": arguments.shorten, "corpora": {}}

@@ -1,5 +1,6 @@
 """Pooled vectors of every set that the dimension is learned and measured on, encoded once and kept in a folder."""
 
+import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.distort import distort
 from retrieval.network import EmbedderNetwork
 from retrieval.projection import pooled_vectors
-from retrieval.train_embedder import TrainConfig, ordered_by_complexity
 
 PATHS = {
     "mini-imagenet": "mini-imagenet/mini-imagenet-{split}-*.parquet",
@@ -49,11 +49,12 @@ class EncodedSet:
 
 
 class EncodedSets:
-    """Encodes with `network` what lies below `data`, or reads it from `cache`, which is for one network alone."""
+    """Encodes with `network` what lies below `data`, or reads what was encoded with the same weights from `cache`."""
 
     def __init__(self, network: EmbedderNetwork, data: Path, cache: Path):
-        self.network, self.data, self.cache = network, data, cache
-        cache.mkdir(parents=True, exist_ok=True)
+        self.network, self.data = network, data
+        self.cache = cache / _name_of(network)
+        self.cache.mkdir(parents=True, exist_ok=True)
 
     def pictures(self, source: str, split: str | None = None) -> LabelledImages:
         pattern = PATHS[source].format(split=split)
@@ -78,13 +79,6 @@ class EncodedSets:
 
         return self._encoded("noto-emoji", half, chosen, with_labels=False)
 
-    def ordered(self, config: TrainConfig) -> torch.Tensor:
-        """(3, M, C): some training photos made plainer, as they are, and made richer."""
-        path = self.cache / "ordered.pt"
-        if not path.exists():
-            torch.save(ordered_by_complexity(self.network, self.pictures("mini-imagenet", "train"), config), path)
-        return torch.load(path, weights_only=True)
-
     def _encoded(self, source: str, part: str | None, load, *, with_labels: bool) -> EncodedSet:
         path = self.cache / f"{source}-{part}.pt"
         if not path.exists():
@@ -105,3 +99,12 @@ class EncodedSets:
             sources=(source,) * len(labels),
             bits_per_pixel=kept["bits_per_pixel"].numpy(),
         )
+
+
+def _name_of(network: EmbedderNetwork) -> str:
+    """Hex digits that only the same backbone and pooling, reading pictures of the same size, have."""
+    digest = hashlib.sha256(str(network.config.image_size).encode())
+    for part in (network.backbone, network.pooling):
+        for name, value in sorted(part.state_dict().items()):
+            digest.update(name.encode() + value.half().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,29 @@
+"""Where a model may be written, found out without writing anything."""
+
+import os
+
+import pytest
+
+from retrieval.errors import UsageError
+from ui import model_folder
+
+
+def test_nothing_is_made(tmp_path, monkeypatch):
+    model_folder.check(tmp_path)
+    model_folder.check(tmp_path / "new" / "model")
+    monkeypatch.chdir(tmp_path)
+    model_folder.check(tmp_path.relative_to(tmp_path) / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_places_that_are_no_folder(tmp_path, monkeypatch):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"")
+    for out in (file, file / "model"):
+        with pytest.raises(
+            UsageError, match=f"^expected --out to be a folder to write to, got {out}: {file} is a file"
+        ):
+            model_folder.check(out)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(UsageError, match=f"got {tmp_path / 'model'}: no permission; name another$"):
+        model_folder.check(tmp_path / "model")
