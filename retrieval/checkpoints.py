@@ -1,5 +1,6 @@
 """What a training run leaves in its folder: a checkpoint to go on from, the best weights, a log."""
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
+from retrieval.datasets import LabelledImages
 from retrieval.errors import TrainingError
 from retrieval.learner import Learner
 from retrieval.network import EmbedderNetwork
@@ -31,7 +33,7 @@ class Progress:
         return self.learner.network if self.ema is None else self.ema.module
 
 
-def save_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None:
+def save_checkpoint(path: Path, progress: Progress, config: TrainConfig, training: LabelledImages) -> None:
     """Everything that `load_checkpoint` needs, replaced in one move: a kill leaves the one before."""
     state = {
         "learner": progress.learner.state_dict(),
@@ -39,14 +41,18 @@ def save_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None
         "ema": None if progress.ema is None else progress.ema.state_dict(),
         "config": config.to_dict(),
         "embedder": progress.learner.network.config.to_dict(),
+        "training": digest_of(training),
         "step": progress.step,
         "best_recall": progress.best_recall,
     }
     save_atomically(state, path)
 
 
-def load_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None:
-    """Set `progress` to what was saved, in place; leave it where there is no checkpoint."""
+def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, training: LabelledImages) -> None:
+    """Set `progress` to what was saved, in place; leave it where there is no checkpoint.
+
+    Raises `TrainingError` for a checkpoint of other settings or other training pictures.
+    """
     if not path.exists():
         return
     saved = torch.load(path, weights_only=True, map_location="cpu")
@@ -57,16 +63,26 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig) -> None
         changed = ["weights to start from"]
     if not changed and _shapes(saved["learner"]) != _shapes(progress.learner.state_dict()):
         changed = ["classes to learn"]
+    if not changed and saved.get("training") != digest_of(training):
+        changed = ["training pictures"]
     if changed:
         raise TrainingError(
             f"expected a checkpoint of this run in {path}, got one with other {', '.join(changed)}; "
-            "give the same settings to go on with it, or another folder to start anew"
+            "give the same settings and pictures to go on with it, or another folder to start anew"
         )
     progress.learner.load_state_dict(saved["learner"])
     progress.optimizer.load_state_dict(saved["optimizer"])
     if progress.ema is not None:
         progress.ema.load_state_dict(saved["ema"])
     progress.step, progress.best_recall = saved["step"], saved["best_recall"]
+
+
+def digest_of(images: LabelledImages) -> str:
+    """SHA-256, in hex, of how many pictures there are, their shape, classes and groups; not of the pixels."""
+    digest = hashlib.sha256(repr(images.pixels.shape).encode())
+    for values_N in (images.targets, images.instances):
+        digest.update(values_N.tobytes())
+    return digest.hexdigest()
 
 
 def _shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
@@ -84,14 +100,14 @@ def save_atomically(state: dict, path: Path) -> None:
 
 
 class Log:
-    """log.jsonl and TensorBoard events in a folder; `step` is where the run goes on: later lines are dropped.
+    """log.jsonl and TensorBoard events in a folder; `step` is where the run goes on: what came later is dropped.
 
     A log that `is_silent` writes nothing.
     """
 
     def __init__(self, out: Path, *, step: int, is_silent: bool):
         self.path = out / "log.jsonl"
-        self.board = None if is_silent else SummaryWriter(out)
+        self.board = None if is_silent else SummaryWriter(out, purge_step=step)
         if not is_silent and self.path.exists():
             self.path.write_text(
                 "".join(line for line in self.path.read_text().splitlines(True) if _is_before(line, step))

@@ -50,12 +50,19 @@ class LabelledImages:
         )
 
     def hold_out_classes(self, *, one_in: int = 10) -> tuple["LabelledImages", "LabelledImages"]:
-        """(kept, held out): every `one_in`-th class, and at least two, set apart whole; nothing is named unreadable."""
-        classes = self.classes
-        if len(classes) < 4:
-            raise UsageError(f"expected at least 4 classes to hold 2 out of, got {len(classes)}")
-        held = set(classes[:: min(one_in, len(classes) // 2)])
-        is_held = np.array([label in held for label in self.labels])
+        """(kept, held out): every `one_in`-th class, and at least two, set apart whole; nothing is named unreadable.
+
+        Groups stay whole too: classes that share one go together, and a picture without a label goes with its group.
+        """
+        targets, instances = self.targets, self.instances
+        family_of_class = _families(targets, instances, len(self.classes))
+        families = np.unique(family_of_class)
+        if len(families) < 4:
+            apart = " that share no group" if self.groups else ""
+            raise UsageError(f"expected at least 4 classes{apart} to hold 2 out of, got {len(families)}")
+        held = families[:: min(one_in, len(families) // 2)]
+        (labelled,) = np.nonzero(targets >= 0)
+        is_held = np.isin(instances, instances[labelled[np.isin(family_of_class[targets[labelled]], held)]])
         return self._subset(~is_held), self._subset(is_held)
 
     def hold_out_instances(self, *, one_in: int = 10) -> tuple["LabelledImages", "LabelledImages"]:
@@ -88,6 +95,21 @@ class LabelledImages:
         return LabelledImages(pixels=self.pixels[mask_N], labels=labels, groups=groups)
 
 
+def _families(targets_N: np.ndarray, instances_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K,) int64: the first of the classes each class is joined to by shared groups, directly or through others."""
+    is_labelled = targets_N >= 0
+    targets, instances = targets_N[is_labelled], instances_N[is_labelled]
+    family_K = np.arange(num_classes)
+    while True:
+        lowest_N = np.full(len(targets_N), num_classes)
+        np.minimum.at(lowest_N, instances, family_K[targets])
+        joined_K = family_K.copy()
+        np.minimum.at(joined_K, targets, lowest_N[instances])
+        if (joined_K == family_K).all():
+            return family_K
+        family_K = joined_K
+
+
 class _Row(NamedTuple):
     """A picture before it is decoded; `label`, `group` and `split` are None where its source has none."""
 
@@ -105,21 +127,28 @@ def load_labelled(
     split: str | None = None,
     label_column: str | None = "label",
     group_column: str | None = None,
+    needs_labels: bool = True,
+    takes_unsplit: bool = True,
 ) -> LabelledImages:
     """Read pictures from parquet files and folders, squashed to `image_size` squared.
 
     A parquet file has a column `image` (encoded bytes, or a struct with `bytes`), the columns asked for, and may have
     `split`; in a folder the label, or the group, is the name of the folder a picture lies in. `label_column` None reads
-    no labels; `group_column` names what pictures of one thing have in common. Where only labels are read, pictures
-    without one are left out. `split` keeps the rows of that split; a source that has no split column is kept whole.
-    Pictures that do not decode are left out and named in `unreadable`. Raises `SourceError` for sources that cannot be
-    read, `UsageError` where no picture is left.
+    no labels; `group_column` names what pictures of one thing have in common. Where labels alone are read, pictures
+    without one are left out; without `needs_labels` they stay, and files may lack the column. `split` keeps the rows of
+    that split and, if it `takes_unsplit`, those of none, such as all of a folder. Pictures that do not decode are left
+    out and named in `unreadable`. Raises `SourceError` for sources that cannot be read, `UsageError` where no picture
+    is left.
     """
+    # Where labels are all there is to learn from, a picture without one teaches and measures nothing.
+    labels_alone = needs_labels and label_column is not None and group_column is None
     pixels, labels, groups, unreadable, splits = [], [], [], [], set()
     for source in sources:
-        for row in _rows(Path(source), label_column, group_column):
+        for row in _rows(Path(source), label_column, group_column, needs_labels):
+            if labels_alone and row.label is None:
+                continue
             splits.add(row.split)
-            if split is not None and row.split not in (None, split):
+            if split not in (None, row.split) and not (takes_unsplit and row.split is None):
                 continue
             try:
                 pixels.append(decode(row.data, image_size).pixels)
@@ -132,7 +161,7 @@ def load_labelled(
         where = ", ".join(map(str, sources)) or "no source"
         if split is not None and None not in splits and split not in splits:
             raise UsageError(f"expected a split among {', '.join(sorted(splits))} in {where}, got {split!r}")
-        raise UsageError(f"expected pictures{' with labels' if label_column else ''}, got none in {where}")
+        raise UsageError(f"expected pictures{' with labels' if labels_alone else ''}, got none in {where}")
     return LabelledImages(
         pixels=np.stack(pixels),
         labels=tuple(labels),
@@ -150,13 +179,13 @@ def splits_of(sources: Sequence[str | Path]) -> set[str]:
     return splits
 
 
-def _rows(source: Path, label_column: str | None, group_column: str | None) -> Iterator[_Row]:
+def _rows(source: Path, label_column: str | None, group_column: str | None, needs_labels: bool) -> Iterator[_Row]:
     if source.is_dir():
         yield from _folder_rows(source, label_column is not None, group_column is not None)
     elif source.suffix == ".parquet" and source.is_file():
-        yield from _parquet_rows(source, label_column, group_column)
+        yield from _parquet_rows(source, label_column, group_column, needs_labels)
     else:
-        kind = "labelled folders" if label_column or group_column else "pictures"
+        kind = "labelled folders" if (label_column and needs_labels) or group_column else "pictures"
         raise SourceError(f"expected a folder of {kind} or a .parquet file, got {source}")
 
 
@@ -166,13 +195,14 @@ def _folder_rows(folder: Path, reads_labels: bool, reads_groups: bool) -> Iterat
             continue
         name = None if path.parent == folder else path.parent.name
         label, group = name if reads_labels else None, name if reads_groups else None
-        if label is not None or not reads_labels:  # a picture that lies in no labelled folder has no label
-            yield _Row(str(path), path.read_bytes(), label, group, None)
+        yield _Row(str(path), path.read_bytes(), label, group, None)
 
 
-def _parquet_rows(path: Path, label_column: str | None, group_column: str | None) -> Iterator[_Row]:
+def _parquet_rows(path: Path, label_column: str | None, group_column: str | None, needs_labels: bool) -> Iterator[_Row]:
     file = _open_parquet(path)
     present = file.schema_arrow.names
+    if not needs_labels and label_column not in present:
+        label_column = None
     wanted = ["image", *dict.fromkeys(column for column in (label_column, group_column) if column is not None)]
     if missing := set(wanted) - set(present):
         raise SourceError(
@@ -186,9 +216,7 @@ def _parquet_rows(path: Path, label_column: str | None, group_column: str | None
             image = row["image"]
             data = image.get("bytes") if isinstance(image, dict) else image
             label, group, split = (_text(row.get(column)) for column in (label_column, group_column, "split"))
-            # Where labels are all there is to learn from, a picture without one teaches and measures nothing.
-            if label is not None or label_column is None or group_column is not None:
-                yield _Row(f"{path}#{number}", data or b"", label, group, split)
+            yield _Row(f"{path}#{number}", data or b"", label, group, split)
             number += 1
 
 

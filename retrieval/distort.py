@@ -28,5 +28,5 @@ def _distorted(picture_SS3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     changed = (changed.astype(np.float32) - 128) * contrast * tint + 128 * (1 + brightness)
     changed = cv2.GaussianBlur(changed, (0, 0), sigmaX=1e-3 + rng.uniform(0, 0.015) * side)
     bgr = np.ascontiguousarray(changed.clip(0, 255).round().astype(np.uint8)[..., ::-1])
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*_JPEG_QUALITY))])
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*_JPEG_QUALITY, endpoint=True))])
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]

@@ -79,7 +79,7 @@ def join(device: str) -> Iterator[Ranks]:
     """
     resolved = resolve_device(device)
     has_started = False
-    if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
+    if is_under_torchrun() and not dist.is_initialized():
         if resolved.type == "cuda":
             place, num_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
             if place >= num_gpus:
@@ -98,9 +98,14 @@ def join(device: str) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
+def is_under_torchrun() -> bool:
+    """Whether `torchrun` started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
 def is_first_process() -> bool:
     """Whether this is the process that reports: the only one, or the first that `torchrun` started."""
-    return not dist.is_available() or not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
+    return not is_under_torchrun() or os.environ["RANK"] == "0"
 
 
 def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ _BLOCK = 8192
 class HeadConfig:
     """How to fit a head: `whitening` as in `fit_projection`, 0 to 1; `budget`, the mean of `d` over the pictures."""
 
-    whitening: float = 0.75
+    whitening: float = 0.5
     budget: float = 128.0
 
     def __post_init__(self):

@@ -53,10 +53,13 @@ Recipe = Callable[[torch.Tensor, torch.Tensor, Ground, RankingTerms], torch.Tens
 
 
 def interpolated(dims_N: torch.Tensor, chosen_Q: torch.Tensor, ground: Ground, terms: RankingTerms) -> torch.Tensor:
+    """A document's score lies between those at the two lengths around its d, linear in log d (`CandidateScores.at`)."""
     return ranking_loss(lambda table, rows: table.at(dims_N, rows), chosen_Q, ground, terms)
 
 
 def expected(dims_N: torch.Tensor, chosen_Q: torch.Tensor, ground: Ground, terms: RankingTerms) -> torch.Tensor:
+    """A document's score is the mean over a spread of lengths, of which log d is the middle (`_log_chances`)."""
+
     def scores(table: CandidateScores, rows: torch.Tensor) -> torch.Tensor:
         chances_NG = _log_chances(dims_N, table.lengths).exp()
         return (table.scores[rows] * chances_NG[table.documents[rows]]).sum(-1)
@@ -80,6 +83,7 @@ def ordinal(dims_N: torch.Tensor, chosen_Q: torch.Tensor, ground: Ground, terms:
 
 
 def in_batch(dims_N: torch.Tensor, chosen_Q: torch.Tensor, ground: Ground, terms: RankingTerms) -> torch.Tensor:
+    """Documents are cut softly at d, and those of the same step alone compete for its queries."""
     documents_QD = soft_cut(ground.full[chosen_Q], dims_N[chosen_Q], temperature=8.0)
     itself = torch.eye(len(chosen_Q), dtype=torch.bool)
     instance_logits = ground.distorted[chosen_Q] @ documents_QD.T / terms.instance_temperature

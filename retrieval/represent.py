@@ -50,7 +50,7 @@ def represent(
         ema = AveragedModel(learner.network, multi_avg_fn=averaging(config.ema_decay), use_buffers=True)
     optimizer = torch.optim.AdamW(parameter_groups(learner, config), lr=config.learning_rate)
     progress = Progress(learner, optimizer, ema)
-    load_checkpoint(out / "checkpoint.pt", progress, config)
+    load_checkpoint(out / "checkpoint.pt", progress, config, training)
 
     model = ranks.parallel(learner)
     augment = Augment(config.train_size, config.augment)
@@ -114,7 +114,7 @@ def represent(
                 ranks.wait()
                 seen, since = 0, time.perf_counter()
             if ranks.is_first and (is_last or progress.step % config.checkpoint_steps == 0):
-                save_checkpoint(out / "checkpoint.pt", progress, config)
+                save_checkpoint(out / "checkpoint.pt", progress, config, training)
     if ranks.is_first:
         best = torch.load(out / "best.pt", weights_only=True, map_location="cpu")
         learner.network.load_state_dict(best["network"])
@@ -184,7 +184,10 @@ def validate(network: EmbedderNetwork, training: LabelledImages, validation: Lab
 
 
 def some_pictures(images: LabelledImages) -> np.ndarray:
-    """Numbers of some 8,000 pictures, evenly spread: of the labelled ones where there are any."""
+    """Numbers of 8,192 to 16,383 pictures at even steps, or of all where there are fewer.
+
+    Only labelled ones are counted and taken where there are any.
+    """
     targets = images.targets
     (labelled,) = np.nonzero(targets >= 0)
     numbers = labelled if len(labelled) else np.arange(len(targets))

@@ -48,7 +48,7 @@ class Sampler:
         return self._groups.members_beside(fresh, self.config.views, generator)
 
     def _order_of(self, round_: int) -> torch.Tensor:
-        seed = self.config.seed + round_
+        seed = self.config.seed * 1_000_003 + round_
         if not self.config.samples_per_class:
             return torch.randperm(len(self.targets), generator=torch.Generator().manual_seed(seed))
         sampler = MPerClassSampler(
@@ -59,7 +59,7 @@ class Sampler:
         )
         # The sampler draws from the generator that the library keeps for all its parts, the way it is meant to be
         # seeded; a new sampler and a new generator each round leave no state from the rounds before.
-        before, common_functions.NUMPY_RANDOM = common_functions.NUMPY_RANDOM, np.random.RandomState(seed)
+        before, common_functions.NUMPY_RANDOM = common_functions.NUMPY_RANDOM, np.random.RandomState(seed % 2**32)
         try:
             return torch.tensor(list(sampler), dtype=torch.int64)
         finally:

@@ -53,14 +53,17 @@ class TrainConfig:
 
     def __post_init__(self):
         _base(self.backbone)
-        if self.views < 1 or self.batch_size < 2 * self.views or self.batch_size % self.views:
+        for name in ("views", "epochs", "checkpoint_steps", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        if self.batch_size < 2 * self.views:
             raise UsageError(
                 f"expected a batch_size of at least two pictures' {self.views} views, got {self.batch_size}"
             )
+        if self.batch_size % self.views:
+            raise UsageError(f"expected a batch_size that is a multiple of {self.views} views, got {self.batch_size}")
         if self.instance_weight and self.views < 2:
             raise UsageError(f"expected two views or more to tell pictures apart by, got {self.views}")
-        if self.epochs < 1:
-            raise UsageError(f"expected at least one epoch, got {self.epochs}")
         if self.loss not in LOSSES:
             raise UsageError(f"expected a loss among {', '.join(LOSSES)}, got {self.loss!r}")
         if self.samples_per_class < 0 or self.samples_per_class and self.num_fresh % self.samples_per_class:

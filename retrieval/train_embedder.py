@@ -36,9 +36,6 @@ except ModuleNotFoundError as error:
 
 __all__ = ["TrainConfig", "network_with", "train"]
 
-WHITENING = 0.5
-"""Of the principal axes: best for mAP@R on `val`, at every length; 0.75 gives more Recall@1 and less mAP@R."""
-
 
 def train(
     config: TrainConfig,
@@ -115,7 +112,7 @@ def fit_heads(learner: Learner, training: LabelledImages) -> None:
     """Fit projection and class vectors to a trained backbone, in place: random ones would spoil it at first."""
     numbers = some_pictures(training)
     pooled_NC = pooled_vectors(learner.network, training.pixels[numbers])
-    fit_projection(learner.network.projection, pooled_NC, whitening=0.5)
+    fit_projection(learner.network.projection, pooled_NC)
     learner.start_classes_at(pooled_NC, torch.from_numpy(training.targets[numbers]))
 
 
@@ -129,7 +126,7 @@ def shape_embedding(
     distorted_NC = pooled_vectors(network, distort(pixels), show_progress_bar=show_progress_bar)
     network.cpu()
     has_label = targets >= 0
-    fit_projection(network.projection, pooled_NC[has_label] if has_label.any() else pooled_NC, whitening=WHITENING)
+    fit_projection(network.projection, pooled_NC[has_label] if has_label.any() else pooled_NC)
     ground = prepare_ground(
         network.projection,
         pooled_NC,

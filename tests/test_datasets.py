@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval.datasets import LabelledImages, load_labelled, splits_of
@@ -66,6 +68,16 @@ def test_split_keeps_its_rows_and_sources_without_one_whole(tmp_path):
     assert splits_of([path, whole, tmp_path]) == {"train", "test", "val"} and splits_of([whole]) == set()
 
 
+def test_rows_of_no_split_count_as_of_any_unless_they_are_left_out(tmp_path):
+    images, split = [picture(10), picture(20), picture(30)], ["train", None, "val"]
+    path = write_parquet(tmp_path / "a.parquet", images, list("abc"), split=split)
+    folder = tmp_path / "folder" / "d"
+    folder.mkdir(parents=True)
+    (folder / "1.png").write_bytes(picture(40))
+    assert levels(load_labelled([path, folder.parent], image_size=8, split="val")) == [20, 30, 40]
+    assert levels(load_labelled([path, folder.parent], image_size=8, split="val", takes_unsplit=False)) == [30]
+
+
 def test_unreadable_pictures_are_named_and_shift_no_label(tmp_path):
     images = [picture(10), b"", picture(20), b"no picture", None, picture(30)[:45], picture(40)]
     path = write_parquet(tmp_path / "a.parquet", images, list("abcdefg"))
@@ -98,6 +110,36 @@ def test_hold_out_classes():
     assert len(images.hold_out_classes(one_in=1000)[1].classes) >= 2
 
 
+def numbered(labels: str, groups: str) -> LabelledImages:
+    """A picture a letter, whose level is its number; a blank for no label, or no group."""
+    pixels = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(3, 3)
+    labels, groups = (tuple(None if letter == " " else letter for letter in letters) for letters in (labels, groups))
+    return LabelledImages(pixels=pixels, labels=labels, groups=groups)
+
+
+def test_hold_out_classes_keeps_groups_whole():
+    # a and c share x, c and f share y; of the pictures without a label one is in y, one in z, one in no group.
+    images = numbered("abccdef   ", "x xy  yyz ")
+    kept, held = images.hold_out_classes(one_in=10)
+    assert held.classes == ["a", "c", "d", "f"] and levels(held) == [0, 2, 3, 4, 6, 7] and levels(kept) == [1, 5, 8, 9]
+    with pytest.raises(UsageError, match="^expected at least 4 classes that share no group to hold 2 out of, got 3$"):
+        numbered("abcdcd", "xy zxz").hold_out_classes()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh "), st.sampled_from("stuvwxyz    ")), min_size=1, max_size=40))
+def test_nothing_is_ever_on_both_sides(pictures):
+    images = numbered(*map("".join, zip(*pictures, strict=True)))
+    for hold_out in (images.hold_out_classes, images.hold_out_instances):
+        try:
+            kept, held = hold_out(one_in=3)
+        except UsageError:
+            continue
+        assert not (set(kept.groups) & set(held.groups)) - {None}
+        assert sorted(levels(kept) + levels(held)) == list(range(len(images)))
+        if hold_out == images.hold_out_classes:
+            assert not set(kept.classes) & set(held.classes) and len(held.classes) >= 2
+
+
 def test_pictures_without_labels_are_of_no_class():
     images = LabelledImages(pixels=np.zeros((4, 1, 1, 3), np.uint8), labels=("b", None, "a", None))
     assert images.classes == ["a", "b"] and images.targets.tolist() == [1, -1, 0, -1]
@@ -117,6 +159,15 @@ def test_reading_without_labels(tmp_path):
     table = write_parquet(tmp_path / "a.parquet", [picture(30), picture(40)], ["x", None])
     images = load_labelled([tmp_path, table], image_size=8, label_column=None)
     assert levels(images) == [10, 20, 30, 40] and images.labels == (None,) * 4 and images.groups is None
+
+
+def test_labels_where_there_are_any(tmp_path):
+    labelled = write_parquet(tmp_path / "a.parquet", [picture(10), picture(20)], ["x", None])
+    plain = tmp_path / "b.parquet"
+    pq.write_table(pa.table({"image": [picture(30)]}), plain)
+    images = load_labelled([labelled, plain], image_size=8, needs_labels=False)
+    assert levels(images) == [10, 20, 30] and images.labels == ("x", None, None)
+    assert levels(load_labelled([labelled], image_size=8)) == [10]
 
 
 def test_reading_groups(tmp_path):

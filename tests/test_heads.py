@@ -68,7 +68,7 @@ def test_from_pictures_to_hits(spyglass, folder, tmp_path):
         "command": "train head",
         "backbone": "coatnet_micro",
         "backbone_weights": None,
-        "whitening": 0.75,
+        "whitening": 0.5,
         "budget": 34.0,
         "pooling": "mean",
     }
@@ -85,7 +85,7 @@ def test_from_pictures_to_hits(spyglass, folder, tmp_path):
 
 def test_the_shipped_model_with_another_head(spyglass, folder, tmp_path):
     model = tmp_path / "model"
-    options = "--whitening 0.5 --budget 33 --image-size 64 --workers 0 --device cpu".split()
+    options = "--whitening 0.7 --budget 33 --image-size 64 --workers 0 --device cpu".split()
     code, out, err = spyglass("train", "head", "--data", folder, "--out", model, *options)
     assert code == 0 and "untrained" not in err
     assert out.splitlines()[0] == f"pictures  {NUM}" and out.splitlines()[-1] == f"model     {model}"

@@ -8,30 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from toy import COLOURS, coloured, write_coloured
 
 from retrieval.evaluation_table import Evaluation, EvaluationRow
 from ui.cli import run
 from ui.curve import _ticks, draw_curve
 
-COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200), "grey": (128, 128, 128)}
-
-
-def picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
-    """Soft random shapes around a colour: no two alike."""
-    coarse = np.random.default_rng((seed, *colour)).integers(-60, 60, (4 + seed, 5, 3))
-    pixels = (np.array(colour) + coarse).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(pixels).resize((40, 40), Image.Resampling.BICUBIC)
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """labelled/<colour>/<number>.png"""
-    root = tmp_path_factory.mktemp("labelled")
-    for name, colour in COLOURS.items():
-        (root / name).mkdir()
-        for number in range(5):
-            picture(colour, number).save(root / name / f"{number}.png")
-    return root
+    return write_coloured(tmp_path_factory.mktemp("labelled"), 5)
 
 
 def write_table(path, labels: list[str] | None):
@@ -39,7 +26,7 @@ def write_table(path, labels: list[str] | None):
     images = []
     for number, colour in enumerate([*COLOURS.values()] * 2):
         file = io.BytesIO()
-        picture(colour, number).save(file, "PNG")
+        coloured(colour, number).save(file, "PNG")
         images.append(file.getvalue())
     columns = {"image": images} if labels is None else {"image": images, "label": labels}
     pq.write_table(pa.table(columns), path)
@@ -92,6 +79,26 @@ def test_pictures_without_common_labels(labels, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == "" and len(captured.err.strip().splitlines()) == 1
     assert "label" in captured.err and ("--instance" in captured.err or labels is None)
+
+
+def test_a_source_without_labels_leaves_the_classes_of_the_others(folders, tmp_path, capsys):
+    more = write_table(tmp_path / "icons.parquet", None)
+    assert run(["evaluate", "--data", str(folders), str(more), "--instance", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["images"], report["classes"]) == (28, 4)
+    assert {"recall@1", "instance_recall@1"} <= report["rows"][0].keys()
+    assert run(["evaluate", "--data", str(folders), str(more)]) == 1
+    assert "expected columns 'image' and 'label'" in capsys.readouterr().err
+
+
+def test_skipped_pictures_are_named_and_end_with_a_code_of_their_own(tmp_path, capsys):
+    folders = write_coloured(tmp_path / "labelled", 2)
+    (folders / "red" / "broken.png").write_bytes(b"no picture")
+    curve = tmp_path / "curve.png"
+    assert run(["evaluate", "--data", str(folders), "--curve", str(curve)]) == 3
+    captured = capsys.readouterr()
+    assert "8 images of 4 classes" in captured.out and curve.exists()
+    assert captured.err.startswith(f"skipped {folders / 'red' / 'broken.png'}: expected a JPEG, PNG")
 
 
 def test_mistakes_are_named_before_the_work_begins(folders, tmp_path, capsys):

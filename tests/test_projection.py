@@ -96,6 +96,14 @@ def test_more_vectors_than_a_block(monkeypatch):
     torch.testing.assert_close(fitted(pooled(), 12), whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite(broken):
+    pooled_NC = pooled()
+    pooled_NC[[3, 7], 5] = broken
+    with pytest.raises(UsageError, match="^expected finite pooled vectors, got NaN or infinity in 2 of 400; check the"):
+        fit_projection(nn.Linear(12, 3), pooled_NC)
+
+
 @pytest.mark.parametrize("num", [1, 4])
 def test_equal_vectors_have_no_axes(num):
     with pytest.raises(UsageError, match=f"expected pooled vectors that differ, got {num} that are equal"):

@@ -39,7 +39,7 @@ def test_validation_asks_for_classes_else_for_groups_else_for_originals(network,
         ([0, 0, 2, 2], True, True),
         ([0, 1, 2, 3], False, False),
     ]
-    assert all(0 <= recall <= 100 for recall in recalls)
+    assert min(recalls) > 34  # of four pictures: chance is 33, or 25
 
 
 def test_axes_are_those_of_labelled_pictures_where_there_are_any():

@@ -39,6 +39,16 @@ def test_a_step_does_not_depend_on_those_before(samples_per_class):
     assert not torch.equal(run[0], run[5])  # the next round
 
 
+@pytest.mark.parametrize("samples_per_class", [0, 2])
+def test_each_seed_has_rounds_of_its_own(samples_per_class):
+    def first_of_round(seed: int, round_: int) -> torch.Tensor:
+        config = TrainConfig(batch_size=16, views=2, samples_per_class=samples_per_class, seed=seed)
+        return Sampler(np.arange(40) % 5, np.arange(40), config).pictures_of(5 * round_)
+
+    assert not torch.equal(first_of_round(0, 1), first_of_round(1, 0))
+    assert first_of_round(1_000_000, 0).shape == (16,)  # beyond what numpy takes for a seed
+
+
 def test_samples_per_class():
     config = TrainConfig(batch_size=24, views=2, samples_per_class=4)
     targets = np.random.default_rng(0).integers(5, size=60)
@@ -58,7 +68,7 @@ def test_views_of_a_group_show_its_members(sizes, views, step):
     shown_VF = sampler.pictures_of(step).unflatten(0, (views, -1))
     for members in shown_VF.T.tolist():
         (group,) = set(instances[members])
-        assert len(set(members)) == min(sizes[group], max(views, 1)), "different until the group is used up"
+        assert len(set(members)) == min(sizes[group], views), "different until the group is used up"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,25 @@ def pixels_of(seed: int) -> np.ndarray:
     return blocks.round().astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
 
 
+COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200), "grey": (128, 128, 128)}
+
+
+def coloured(colour: tuple[int, int, int], seed: int) -> Image.Image:
+    """Soft random shapes around a colour, 40×40: no two alike."""
+    coarse = np.random.default_rng((seed, *colour)).integers(-60, 60, (4 + seed, 5, 3))
+    pixels = (np.array(colour) + coarse).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(pixels).resize((40, 40), Image.Resampling.BICUBIC)
+
+
+def write_coloured(root: Path, num_each: int) -> Path:
+    """A folder of `<colour>/<number>.png`, for each of `COLOURS`."""
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for number in range(num_each):
+            coloured(colour, number).save(root / name / f"{number}.png")
+    return root
+
+
 def png(seed: int) -> bytes:
     """A picture as a PNG file's bytes."""
     file = io.BytesIO()

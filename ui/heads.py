@@ -49,7 +49,7 @@ def head(
         str | None,
         typer.Option("--pooling", help="With --backbone: mean, or another one, untrained.  [default: mean]"),
     ] = None,
-    whitening: Annotated[float, typer.Option("--whitening", help="0 for plain axes, 1 for equally wide ones.")] = 0.75,
+    whitening: Annotated[float, typer.Option("--whitening", help="0 for plain axes, 1 for equally wide ones.")] = 0.5,
     budget: Annotated[float, typer.Option("--budget", help="The mean dimension over the pictures.")] = 128.0,
     image_size: Annotated[
         int | None,

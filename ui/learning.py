@@ -7,6 +7,7 @@ import typer
 
 from retrieval.errors import UsageError
 from ui import model_folder
+from ui.endings import SKIPPED
 from ui.options import AsJson, Device, OnDevice
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def embedder(
 
     Rows whose split is `train` are learned from and those of `val` choose the best weights; without such splits one
     class in ten is held out, or one picture in ten where there are no labels. A run that was cut short goes on from its
-    last checkpoint when given the same settings. Under torchrun each process takes its part of every batch.
+    last checkpoint when given the same settings and pictures. Beside rows with a split, what has none is learned
+    from. Exits with 3 if some pictures were skipped. Under torchrun, which would take that for a crash, it exits with
+    0, and each process takes its part of every batch.
 
     \b
     Examples:
@@ -114,7 +117,7 @@ def embedder(
     model_folder.check(out)
 
     from retrieval import Embedder
-    from retrieval.distributed import is_first_process
+    from retrieval.distributed import is_first_process, is_under_torchrun
     from retrieval.shorten import ShortenConfig
     from retrieval.train_embedder import TrainConfig, train
     from ui.printing import shows_bars, to_json
@@ -138,7 +141,7 @@ def embedder(
     if starting is None:
         starting = _pretrained(config, backbone_weights)
     sources = [*data, *(more_data or ())]
-    training, validation = _sets(sources, unlabelled or [], config.image_size, label_column, group_column)
+    training, validation, num_skipped = _sets(sources, unlabelled or [], config.image_size, label_column, group_column)
     network = train(
         config,
         training,
@@ -155,7 +158,7 @@ def embedder(
         "data": [Path(source).name for source in sources],
         "unlabelled": [Path(source).name for source in unlabelled or ()],
         "init": init if init is not None else backbone_weights and Path(backbone_weights).name,
-        "recipe": config.to_dict(),
+        "recipe": _recipe(config, init),
     }
     evaluation = _evaluate(trained, validation)
     figures = evaluation.to_dict()["rows"][0]
@@ -164,6 +167,15 @@ def embedder(
         typer.echo(to_json({"model": str(out), "fingerprint": trained.fingerprint, "validation": figures}))
     else:
         typer.echo(f"{evaluation.table()}\n\nvalidated on {len(validation):,} pictures; weights saved in {out}")
+    # torchrun takes any code but 0 for a crash, of a training that has ended well.
+    if num_skipped and not is_under_torchrun():
+        raise typer.Exit(SKIPPED)
+
+
+def _recipe(config: "TrainConfig", init: str | None) -> dict:
+    """The settings that had a say: the shape of a network to start from comes with it."""
+    own_shape = ("backbone", "pooling", "attention", "drop_path") if init is not None else ()
+    return {name: value for name, value in config.to_dict().items() if name not in own_shape}
 
 
 def _pretrained(config: "TrainConfig", weights: str | None) -> "EmbedderNetwork | None":
@@ -178,19 +190,25 @@ def _pretrained(config: "TrainConfig", weights: str | None) -> "EmbedderNetwork 
 
 def _sets(
     sources: list[str], unlabelled: list[str], image_size: int, label_column: str | None, group_column: str | None
-) -> "tuple[LabelledImages, LabelledImages]":
-    """Pictures to train and to validate on."""
+) -> "tuple[LabelledImages, LabelledImages, int]":
+    """Pictures to train and to validate on, and how many were skipped: those are named on stderr."""
     from retrieval.datasets import load_labelled, splits_of
+    from retrieval.distributed import is_first_process
 
-    def load(some: list[str], split: str | None, **columns: str | None) -> "LabelledImages":
-        images = load_labelled(some, image_size=image_size, split=split, **columns)
-        for line in images.unreadable:
+    num_skipped = 0
+
+    def load(some: list[str], split: str | None, **settings: str | bool | None) -> "LabelledImages":
+        nonlocal num_skipped
+        images = load_labelled(some, image_size=image_size, split=split, **settings)
+        num_skipped += len(images.unreadable)
+        for line in images.unreadable if is_first_process() else ():
             typer.echo(f"skipped {line}", err=True)
         return images
 
     columns = {"label_column": label_column, "group_column": group_column}
     if {"train", "val"} <= splits_of(sources):
-        training, validation = (load(sources, split, **columns) for split in ("train", "val"))
+        training = load(sources, "train", **columns)
+        validation = load(sources, "val", takes_unsplit=False, **columns)
         if shared := set(training.classes) & set(validation.classes):
             raise UsageError(
                 f"expected other classes in split val than in train, got {len(shared)} in both, such as {min(shared)!r}"
@@ -202,7 +220,7 @@ def _sets(
     if unlabelled:
         split = "train" if "train" in splits_of(unlabelled) else None
         training = training.with_unlabelled(load(unlabelled, split, label_column=None))
-    return training, validation
+    return training, validation, num_skipped
 
 
 def _evaluate(embedder: "Embedder", images: "LabelledImages") -> "Evaluation":

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.errors import SourceError, UsageError
+from retrieval.errors import UsageError
+from ui.endings import SKIPPED
 from ui.options import AsJson, Device, OnDevice
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def evaluate(
 
     Prints Recall@1/5/10, mAP@R, mAP@100, nDCG@100, MRR, mean dimension and bytes: for the model's own dims, for fixed
     prefixes, for the same dims dealt out at random, for dims by the energy that a picture keeps, and for raw pixels of
-    32×32; then 95 % intervals, and how dims follow complexity.
+    32×32; then 95 % intervals, and how dims follow complexity. Exits with 3 if some pictures were skipped.
 
     \b
     Examples:
@@ -80,22 +81,18 @@ def evaluate(
         distorted=_encode(embedder, distort(images.pixels), "encode copies") if instance else None,
         oracle=oracle,
     )
+    typer.echo(to_json({"model": embedder.name, **evaluation.to_dict()}) if as_json else evaluation.table())
     if curve is not None:
         picture.save(curve, evaluation, title=f"What an image's numbers buy: {Path(embedder.name).name}")
-    typer.echo(to_json({"model": embedder.name, **evaluation.to_dict()}) if as_json else evaluation.table())
+    if images.unreadable:
+        raise typer.Exit(SKIPPED)
 
 
 def _load(sources: list[str], image_size: int, split: str, *, needs_labels: bool) -> "LabelledImages":
-    """The pictures with their labels; where there are none and none are needed, the pictures alone."""
+    """The pictures with their labels; where none are needed, those without one as well."""
     from retrieval.datasets import load_labelled
 
-    try:
-        images = load_labelled(sources, image_size=image_size, split=split)
-    except (SourceError, UsageError):
-        if needs_labels:
-            raise
-        # What else was wrong with the sources is so for pictures alone, and said then.
-        images = load_labelled(sources, image_size=image_size, split=split, label_column=None)
+    images = load_labelled(sources, image_size=image_size, split=split, needs_labels=needs_labels)
     for line in images.unreadable:
         typer.echo(f"skipped {line}", err=True)
     if needs_labels and len(set(images.labels) - {None}) == sum(label is not None for label in images.labels):

@@ -3,7 +3,7 @@
     python tests/benchmarks/peers.py MINI_IMAGENET_FOLDER --runs RUNS --out data/benchmarks/peers.json
 
 The peers are pytorch-metric-learning's Proxy-Anchor and Multi-Similarity on global average pooling, trained for 512
-and for 128 numbers, each with the learning rate that is best on `val`; so is ours. Proxies learn 100 times as fast as
+and for 128 numbers, with the learning rate that is best on `val` at 512; so is ours. Proxies learn 100 times as fast as
 the network, as their paper has it; Multi-Similarity sees four pictures a class. As a further row each peer gets our
 projection (principal axes of its pooled vectors, part-whitened).
 """
@@ -52,8 +52,9 @@ def main() -> None:
     shape_embedding(network, short, sets.training)
     results["ours"] = ours | adaptive(network, sets)
     print(results["ours"], flush=True)
-    for name, settings in PEERS.items():
-        for num_dims in (512, 128):
+    chosen = dict.fromkeys(PEERS, arguments.rates)
+    for num_dims in (512, 128):
+        for name, settings in PEERS.items():
             peer = replace(short, pooling="mean", nested=False, instance_weight=0.0, views=1, **settings)
             runs = {
                 rate: (
@@ -61,14 +62,15 @@ def main() -> None:
                     arguments.runs / f"{name}-{num_dims}-{rate:g}",
                     num_dims,
                 )
-                for rate in arguments.rates
+                for rate in chosen[name]
             }
             found = best_rate(runs, sets, lambda network, out: head_recall(network, sets.validation)["recall@1"])
+            chosen[name] = [found["learning_rate"]]
             network = found.pop("network")
             row = found | head_recall(network, sets.test) | {"our_projection": with_our_projection(network, sets)}
             results[f"{name} {num_dims}"] = row
             print(f"{name} {num_dims}", row, flush=True)
-    write(results, arguments.out)
+            write(results, arguments.out)
 
 
 def best_rate(runs: dict, sets: Sets, recall_on_validation) -> dict:
