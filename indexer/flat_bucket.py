@@ -41,7 +41,9 @@ class FlatBucket(Bucket):
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")  # FAISS reads them where they lie
             parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-            return self._index.search(queries, num_candidates, params=parameters)
+            # faiss.contrib.torch_utils, which training imports, hides FAISS's own search behind one without params.
+            search = getattr(self._index, "search_numpy", self._index.search)
+            return search(queries, num_candidates, params=parameters)
         if self._gpu_resources is not None and num_candidates <= _GPU_MAX_CANDIDATES:
             return self._on_gpu().search(queries, num_candidates)
         # FAISS scans float16 without BLAS: from some 50 queries on, decoding the rows and multiplying is faster.

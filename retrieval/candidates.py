@@ -29,7 +29,8 @@ class CandidateScores(NamedTuple):
         lengths of the grid, with the chances that give the right mean of log d.
         """
         log_lengths_G = self.lengths.to(dims_N).log()
-        log_dims_QK = dims_N.log()[self.documents[chosen]]
+        # As a lookup, whose gradient is summed in one order whatever the threads: runs must be repeatable.
+        log_dims_QK = F.embedding(self.documents[chosen], dims_N.log()[:, None]).squeeze(-1)
         above_QK = torch.searchsorted(log_lengths_G, log_dims_QK.detach()).clamp(1, len(log_lengths_G) - 1)
         low_QK, high_QK = log_lengths_G[above_QK - 1], log_lengths_G[above_QK]
         share_QK = ((log_dims_QK - low_QK) / (high_QK - low_QK)).clamp(0, 1)

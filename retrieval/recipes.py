@@ -62,7 +62,7 @@ def expected(dims_N: torch.Tensor, chosen_Q: torch.Tensor, ground: Ground, terms
 
     def scores(table: CandidateScores, rows: torch.Tensor) -> torch.Tensor:
         chances_NG = _log_chances(dims_N, table.lengths).exp()
-        return (table.scores[rows] * chances_NG[table.documents[rows]]).sum(-1)
+        return (table.scores[rows] * F.embedding(table.documents[rows], chances_NG)).sum(-1)
 
     return ranking_loss(scores, chosen_Q, ground, terms)
 
@@ -71,7 +71,10 @@ def gumbel(dims_N: torch.Tensor, chosen_Q: torch.Tensor, ground: Ground, terms: 
     """Jang et al. 2017, arXiv 1611.01144: hard samples forward, the relaxation's gradient backward."""
     drawn_NG = F.gumbel_softmax(_log_chances(dims_N, ground.kin.lengths), hard=True)
     return ranking_loss(
-        lambda table, rows: (table.scores[rows] * drawn_NG[table.documents[rows]]).sum(-1), chosen_Q, ground, terms
+        lambda table, rows: (table.scores[rows] * F.embedding(table.documents[rows], drawn_NG)).sum(-1),
+        chosen_Q,
+        ground,
+        terms,
     )
 
 

@@ -175,7 +175,7 @@ def test_create():
     for kind, pooling_class in POOLINGS.items():
         assert isinstance(pooling.create(kind, CHANNELS), pooling_class)
     with pytest.raises(
-        UsageError, match="^expected a pooling among sigmoid, softmax, multihead, structured, got 'max'$"
+        UsageError, match="^expected a pooling among sigmoid, softmax, multihead, structured, mean, got 'max'$"
     ):
         pooling.create("max", CHANNELS)
     with pytest.raises(UsageError, match="^expected channels that 4 heads divide, got 6$"):

@@ -63,7 +63,9 @@ def test_what_only_long_embeddings_tell_apart_gets_longer_ones(recipe, noise):
     torch.manual_seed(0)
     predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
     here = ground(noise=noise)
-    shorten(predictor, here, replace(CONFIG, recipe=recipe, terms=RankingTerms(class_weight=0.0)))
+    shorten(
+        predictor, here, replace(CONFIG, recipe=recipe, terms=RankingTerms(class_weight=0.0, instance_temperature=0.05))
+    )
     dims = predictor(ground(seed=1).pooled)
     assert dims[100:].mean() > 1.2 * dims[:100].mean()
     assert predictor(here.pooled).mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
@@ -75,20 +77,6 @@ def test_lengths_follow_complexity_where_that_is_asked_for():
     terms = RankingTerms(instance_weight=0.0, class_weight=0.0)
     shorten(predictor, ground(), replace(CONFIG, terms=terms, complexity_weight=10.0, complexity_correlation=0.7))
     assert correlation(predictor(ground().pooled).log(), ground().complexity) > 0.6
-
-
-def test_a_fresh_predictor_gets_a_gradient_of_ordinary_size(monkeypatch):
-    norms = []
-    step = torch.optim.AdamW.step
-    predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
-
-    def watched(optimizer, *arguments):
-        norms.append(predictor.net[-1].weight.grad.norm().item())
-        return step(optimizer, *arguments)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    shorten(predictor, ground(), replace(CONFIG, steps=3, complexity_weight=10.0, complexity_correlation=0.7))
-    assert len(norms) == 3 and norms[0] < 20 * norms[2] + 1
 
 
 def test_correlation_by_hand():
