@@ -58,9 +58,11 @@ def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
     with holder:
         assert holder.stdout.readline() == "held\n"
         for _ in range(2):  # the first try must not wipe out the holder's name
-            with pytest.raises(LockedError, match=f"process {holder.pid} is writing; try again later"):
-                with durable.sole_writer(lock):
-                    pass
+            with (
+                pytest.raises(LockedError, match=f"process {holder.pid} is writing; try again later"),
+                durable.sole_writer(lock),
+            ):
+                pytest.fail("two writers hold one lock")
         holder.kill()
     with durable.sole_writer(lock):
         assert lock.read_text() == f"{os.getpid()}\n"

@@ -3,11 +3,9 @@
 python tests/benchmarks/ablations.py MINI_IMAGENET_FOLDER --runs RUNS --out data/benchmarks/ablations.json
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
-from short_runs import SHORT, Sets, represented, validation_recall, write
+from short_runs import SHORT, Sets, arguments_of, represented, validation_recall, write
 
 from retrieval.augment import AugmentConfig
 
@@ -25,11 +23,7 @@ CHOICES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with mini-imagenet's parquet files")
-    parser.add_argument("--runs", type=Path, required=True, help="where runs are kept, to go on from")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=SHORT.epochs)
+    parser = arguments_of(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     sets = Sets.load(arguments.data)

@@ -8,13 +8,11 @@ the network, as their paper has it; Multi-Similarity sees four pictures a class.
 projection (principal axes of its pooled vectors, part-whitened).
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from short_runs import SHORT, Sets, head_recall, represented, validation_recall, write
+from short_runs import SHORT, Sets, arguments_of, head_recall, represented, validation_recall, write
 
 from retrieval.embedder import Embedder, Embeddings
 from retrieval.evaluate import evaluate
@@ -29,11 +27,7 @@ PEERS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with mini-imagenet's parquet files")
-    parser.add_argument("--runs", type=Path, required=True, help="where runs are kept, to go on from")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=SHORT.epochs)
+    parser = arguments_of(__doc__)
     parser.add_argument("--rates", type=float, nargs="+", default=[7e-4, 2e-3])
     arguments = parser.parse_args()
     sets = Sets.load(arguments.data)

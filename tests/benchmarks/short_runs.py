@@ -3,6 +3,7 @@
 A run is kept in a folder of its own and goes on from its last checkpoint; one that is finished costs nothing.
 """
 
+import argparse
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,6 +82,16 @@ def head_recall(network: EmbedderNetwork, images: LabelledImages) -> dict[str, f
     )
     row = evaluate(whole, images.labels, widths=(num_dims,)).to_dict()["rows"][0]
     return {"recall@1": row["recall@1"], "map@r": row["map@r"], "interval": row["recall@1_interval"]}
+
+
+def arguments_of(description: str) -> argparse.ArgumentParser:
+    """What every comparison asks for; it adds its own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with mini-imagenet's parquet files")
+    parser.add_argument("--runs", type=Path, required=True, help="where runs are kept, to go on from")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=SHORT.epochs)
+    return parser
 
 
 def write(results: dict, path: Path) -> None:
