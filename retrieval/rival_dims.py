@@ -3,13 +3,14 @@
 import numpy as np
 import torch
 
+from retrieval.dimension import hard_cut
 from retrieval.energy_dimension import EnergyDimension, fit_share
 
 
 def cut(full_ND: np.ndarray, dims_N: np.ndarray | int) -> np.ndarray:
     """Embeddings that are zero beyond their dims and L2-normalised there, (N, D); a row of zeros stays as it is."""
-    is_kept = np.arange(full_ND.shape[1]) < np.broadcast_to(dims_N, len(full_ND))[:, None]
-    return unit(np.where(is_kept, full_ND, np.float32(0)))
+    full, dims = torch.tensor(full_ND), torch.tensor(np.broadcast_to(dims_N, len(full_ND)))
+    return hard_cut(full, dims).numpy()
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
