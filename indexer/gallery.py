@@ -9,14 +9,16 @@ from indexer import catalog, segments
 from indexer.buckets import BucketedIndex
 from indexer.catalog import Catalog
 from indexer.manifest import Manifest
+from indexer.tokens import StoredTokens
 from retrieval.errors import DamagedError, UsageError
 
 
 class Gallery(NamedTuple):
-    """The catalog of an index, and its live vectors under the numbers of their rows."""
+    """The catalog of an index, its live vectors under the numbers of their rows, and its tokens, if it has some."""
 
     catalog: Catalog
     buckets: BucketedIndex
+    tokens: StoredTokens | None
 
 
 def read(path: Path, state: Manifest, device: str) -> Gallery:
@@ -25,7 +27,8 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
     where = device if state.index_type in ("auto", "Flat") else "cpu"
     buckets = BucketedIndex(state.widths, dtype=state.dtype, device=where, index_type=state.index_type)
     tables, lives, first = [], [np.empty(0, dtype=bool)], 0
-    for segment in segments.read(path, state):
+    parts = segments.read(path, state)
+    for segment in parts:
         table = segment.table()
         live = segment.live(table)
         bucket_of_row = table["bucket"].to_numpy()
@@ -40,4 +43,5 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
         tables.append(table)
         lives.append(live)
         first += len(live)
-    return Gallery(Catalog(catalog.join(tables), np.concatenate(lives)), buckets)
+    tokens = StoredTokens(parts) if any(segment.record.token_bytes for segment in parts) else None
+    return Gallery(Catalog(catalog.join(tables), np.concatenate(lives)), buckets, tokens)

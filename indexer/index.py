@@ -1,6 +1,6 @@
 """The index: make one, open one, add pictures, search them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,17 @@ from retrieval.errors import DamagedError, IndexFolderError, MismatchError, Usag
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
+    from indexer.add_tokens import TokensReport
+    from indexer.feedback import Judgment
     from indexer.gallery import Gallery
     from indexer.hits import Hit
     from indexer.ingest import AddReport
+    from indexer.judging import FeedbackReport
 
 _LOCK = "lock"
-_OWN_NAMES = {"manifest.json", "history", "segments", "deleted", "failures.jsonl", _LOCK}
+_OWN_NAMES = {"manifest.json", "history", "segments", "deleted", "failures.jsonl", "feedback", "rankers", _LOCK}
 
 
 class Index:
@@ -41,12 +45,15 @@ class Index:
         widths: Sequence[int] = WIDTHS,
         dtype: str = "float16",
         index_type: str = "auto",
+        token_bytes: int = 1024,
     ) -> "Index":
         """Make an empty index for the vectors of `embedder`, in a folder that is empty or not there yet.
 
         `widths` are the lengths of the buckets, rising to the embedder's own last one; `dtype` "float16" or "float32"
         is how vectors are stored; `index_type` how they are searched: "Flat" compares them all, another FAISS factory
-        string ("HNSW32") builds that over each bucket, "auto" chooses. Raises `IndexFolderError` or `UsageError`.
+        string ("HNSW32") builds that over each bucket, "auto" chooses. `token_bytes` is how much of an image's local
+        tokens is kept, for reranking: 0 (none) to 4096; an embedder without tokens makes it 0. Raises
+        `IndexFolderError` or `UsageError`.
         """
         from indexer.buckets import BucketedIndex
 
@@ -55,6 +62,7 @@ class Index:
         widths = BucketedIndex(widths, dtype=dtype, device="cpu", index_type=index_type).widths
         if widths[-1] != embedder.widths[-1]:
             raise UsageError(f"expected widths up to {embedder.widths[-1]}, the embedder's last one, got {widths}")
+        token_bytes = _token_bytes(embedder, token_bytes)
         _refuse_occupied(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -63,7 +71,9 @@ class Index:
         with sole_writer(path / _LOCK):
             _refuse_occupied(path)
             model = Model(name=embedder.name, fingerprint=embedder.fingerprint, image_size=embedder.image_size)
-            state = Manifest(version=0, model=model, widths=widths, dtype=dtype, index_type=index_type)
+            state = Manifest(
+                version=0, model=model, widths=widths, dtype=dtype, index_type=index_type, token_bytes=token_bytes
+            )
             manifest.publish(path, state)
             sync_folder(path.parent)
         return cls(path, state, embedder, "auto")
@@ -128,6 +138,42 @@ class Index:
             finally:
                 self._manifest, self._gallery = ingest.manifest, None
 
+    def add_tokens(
+        self,
+        *,
+        token_bytes: int = 1024,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        show_progress_bar: bool = False,
+        commit_seconds: float = 20.0,
+    ) -> "TokensReport":
+        """Give local tokens, of at most `token_bytes` an image, to the images that have none, or another amount.
+
+        Their pictures are read again from where they lie; ids, vectors and dims stay as they are. The segments that
+        are complete are committed every `commit_seconds` and at the end, also at an early one, and not done again by
+        the next run. A picture that is gone or has changed is reported, and keeps what tokens it had. Images that are
+        added later get as many. Raises `UsageError`, `LockedError`, `MismatchError`, `DamagedError`.
+        """
+        from indexer.add_tokens import AddTokensConfig, TokensRun
+
+        config = AddTokensConfig(
+            token_bytes=_token_bytes(self.embedder, token_bytes),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            show_progress_bar=show_progress_bar,
+            commit_seconds=commit_seconds,
+        )
+        if not config.token_bytes:
+            name = self.embedder.name
+            stranger = f"a model with local tokens, got {name}, which has none; index anew with one that has"
+            raise UsageError(f"expected {'bytes for one token at least, got 0' if token_bytes == 0 else stranger}")
+        with sole_writer(self.path / _LOCK):
+            run = TokensRun(self.path, self.embedder, config)
+            try:
+                return run.run()
+            finally:
+                self._manifest, self._gallery = run.manifest, None
+
     def search(
         self,
         query: Any,
@@ -167,6 +213,7 @@ class Index:
             "buckets": {str(width): num for width, num in state.buckets.items()},
             "model": state.model.name,
             "size_bytes": size,
+            "token_bytes": state.token_bytes,
         }
 
     def verify(self) -> list[str]:
@@ -190,9 +237,57 @@ class Index:
             self._gallery = gallery.read(self.path, self._manifest, self._device)
         return self._gallery
 
+    def record_feedback(self, query: Any, image: str, relevant: bool, *, user: str = "") -> "Judgment":
+        """Keep that `image`, an id of the index, is or is not what was looked for with `query`; needs no lock.
+
+        `query` is an id or uri of the index, or else one picture as `search` takes it, of which a small copy is kept.
+        `user` says whose judgment it is, "" for nobody in particular. Saying something else later supersedes it. Raises
+        `UsageError`, which names the closest ids where the index has none such, `ImageError`, `IndexFolderError`.
+        """
+        from indexer import feedback, judging
+
+        row = {"query": query, "image": image, "relevant": relevant, "user": user}
+        (judgment,) = judging.Judge(self.path, self._image_table()).judge([row])
+        if isinstance(judgment, Exception):
+            raise judgment
+        feedback.append(self.path, [judgment])
+        return judgment
+
+    def record_feedback_rows(self, rows: Iterable[Mapping[str, Any]], *, on_error: str = "stop") -> "FeedbackReport":
+        """Keep many judgments: mappings with `query`, `image`, `relevant`, perhaps `user` and `when` (ISO 8601).
+
+        All are checked before anything is written. A bad row is raised as `UsageError` with its number, counted from 1
+        (`on_error` "stop"), or left out and reported ("skip"). What was recorded before, at the same `when`, is
+        unchanged. Raises `DamagedError`, `IndexFolderError`.
+        """
+        from indexer import judging
+
+        return judging.record(self.path, self._image_table(), rows, on_error)
+
+    def feedback(self, user: str | None = None, *, superseded: bool = False) -> "pd.DataFrame":
+        """The judgments, all or of one `user`, in order of `when`; columns as the fields of `feedback.Judgment`.
+
+        As they are now on disk, whatever snapshot is open; they may speak of images that were removed since. With
+        `superseded` also those that the same user has replaced by a later one. Raises `DamagedError`.
+        """
+        from indexer import feedback
+
+        judgments = feedback.read(self.path)
+        if not superseded:
+            judgments = feedback.latest(judgments)
+        return judgments if user is None else judgments[judgments["user"] == user].reset_index(drop=True)
+
+    def _image_table(self) -> "pa.Table":
+        """The id and uri of every image, from memory where a search has brought them there."""
+        from indexer import judging
+
+        if self._gallery is not None:
+            return self._gallery.catalog.live_rows()
+        return judging.images_of(self.path, self._manifest)
+
 
 def _problems(path: Path) -> Iterator[str]:
-    from indexer import segments
+    from indexer import feedback, segments
 
     try:
         state = manifest.read(path)
@@ -201,6 +296,7 @@ def _problems(path: Path) -> Iterator[str]:
         return
     yield from manifest.history_problems(path, state)
     yield from segments.verify(path, state)
+    yield from feedback.problems(path)
 
 
 def _refuse_occupied(path: Path) -> None:
@@ -212,6 +308,20 @@ def _refuse_occupied(path: Path) -> None:
     foreign = {entry.name.removeprefix(".").removesuffix(".new") for entry in _entries(path)} - _OWN_NAMES
     if foreign:
         raise IndexFolderError(f"expected {path} to be empty, found {min(foreign)!r} in it; choose another folder")
+
+
+def _token_bytes(embedder: Any, wanted: int) -> int:
+    """How much tokens of this embedder may take where `wanted` is asked for; raises `UsageError`."""
+    token_dim = getattr(embedder, "token_dim", 0)
+    if not token_dim or wanted == 0:
+        return 0
+    from retrieval.tokens import MAX_TOKEN_BYTES
+
+    if not token_dim <= wanted <= MAX_TOKEN_BYTES:
+        raise UsageError(
+            f"expected token_bytes of 0, or from {token_dim} (one token) to {MAX_TOKEN_BYTES}, got {wanted}"
+        )
+    return wanted
 
 
 def _entries(path: Path) -> list[Path]:

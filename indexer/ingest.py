@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import loky
@@ -22,6 +22,9 @@ from indexer.ids import free_id, read_known
 from indexer.item import Item
 from indexer.manifest import Manifest, publish, read
 from retrieval.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from retrieval.tokens import Tokens
 
 _MOST_PENDING = 32_768
 
@@ -144,7 +147,8 @@ class Ingest:
     def _encode(self) -> None:
         if not self._batch:
             return
-        embeddings = self.embedder.encode_pixels(np.stack([outcome.pixels for _, outcome in self._batch]))
+        pixels = np.stack([outcome.pixels for _, outcome in self._batch])
+        embeddings = self.embedder.encode_pixels(pixels, token_bytes=self.manifest.token_bytes)
         buckets = width_of(embeddings.dims, self.manifest.widths)
         rows = [
             _row(item, outcome, int(dim), int(bucket))
@@ -152,7 +156,7 @@ class Ingest:
         ]
         replaced = [self._known[row.id].place for row in rows if row.id in self._known]
         # In one step: Ctrl-C may come between any two.
-        self._encoded.append(_Encoded(rows, embeddings.vectors, replaced))
+        self._encoded.append(_Encoded(rows, embeddings.vectors, embeddings.tokens, replaced))
         self._batch = []
         self._num["added"] += len(rows) - len(replaced)
         self._num["updated"] += len(replaced)
@@ -178,10 +182,14 @@ class Ingest:
 
 
 class _Encoded(NamedTuple):
-    """A batch that waits to be committed: its rows, its vectors (N, 512), and the places of the rows it replaces."""
+    """A batch that waits to be committed: N rows, their vectors (N, 512), their tokens if they are to have any.
+
+    And the places of the rows that they replace.
+    """
 
     rows: list[Row]
     vectors: np.ndarray
+    tokens: "Tokens | None"
     replaced: list[segments.Place]
 
 
@@ -191,9 +199,16 @@ def _write(folder: Path, state: Manifest, encoded: Sequence[_Encoded]) -> Manife
     rows = [row for batch in encoded for row in batch.rows]
     vectors = np.concatenate([batch.vectors for batch in encoded])
     replaced = [place for batch in encoded for place in batch.replaced]
-    segment = segments.write(folder, new_id, rows, vectors, state.dtype)
+    tokens = _joined([batch.tokens for batch in encoded]) if state.token_bytes else None
+    segment = segments.write(folder, new_id, rows, vectors, state.dtype, tokens=tokens, token_bytes=state.token_bytes)
     tombstones = [segments.write_tombstones(folder, new_id, replaced)] if replaced else []
     return state.following(segments=(*state.segments, segment), tombstones=(*state.tombstones, *tombstones))
+
+
+def _joined(tokens: Sequence["Tokens"]) -> "Tokens":
+    from retrieval.tokens import Tokens  # imports torch: only once there is something that was encoded by it
+
+    return Tokens.concatenate(tokens)
 
 
 def _row(item: Item, outcome: Outcome, dim: int, bucket: int) -> Row:

@@ -29,7 +29,8 @@ DTYPES = ("float16", "float32")
 class Manifest:
     """One complete state of an index; `version` counts up from 0 with each write.
 
-    `index_type` is how a search is to look at the vectors: "auto", "Flat" or another FAISS factory string.
+    `index_type` is how a search is to look at the vectors: "auto", "Flat" or another FAISS factory string;
+    `token_bytes` how much the tokens of an image that is added may take, 0 for none.
     """
 
     version: int
@@ -37,6 +38,7 @@ class Manifest:
     widths: tuple[int, ...]
     dtype: str
     index_type: str = "auto"
+    token_bytes: int = 0
     segments: tuple[SegmentRecord, ...] = ()
     tombstones: tuple[TombstoneRecord, ...] = ()
 
@@ -46,6 +48,7 @@ class Manifest:
         expect(bool(self.widths) and rising and self.widths[0] > 0, f"rising widths, got {self.widths}")
         expect(self.dtype in DTYPES, f"a dtype of {DTYPES}, got {self.dtype!r}")
         expect(isinstance(self.index_type, str), f"an index type, got {self.index_type!r}")
+        expect(is_count(self.token_bytes), f"bytes of tokens, got {self.token_bytes!r}")
 
     @property
     def num_images(self) -> int:
@@ -79,7 +82,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, its last field the sha256 of all that is before it."""
-        content = {"schema": SCHEMA, **asdict(self)}
+        content = {"schema": SCHEMA, **asdict(self, dict_factory=_without_absent_tokens)}
         return _dump({**content, "checksum": hashlib.sha256(_dump(content)).hexdigest()})
 
     @classmethod
@@ -149,6 +152,11 @@ def history_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 def _history_name(version: int) -> str:
     return f"{version:06d}.json"
+
+
+def _without_absent_tokens(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    # An index without tokens is written as it was before there were any: manifests of then are read byte for byte.
+    return {name: value for name, value in fields if name != "token_bytes" or value}
 
 
 def _dump(content: dict) -> bytes:

@@ -2,12 +2,15 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from indexer import durable
 from retrieval.errors import DamagedError
 
 _ID = re.compile(r"[0-9a-z-]{1,64}")
 _FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(parquet|npy|faiss)")
+_TOKENS = re.compile(r"tokens(-[0-9]+)?\.npy")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -20,6 +23,11 @@ class FileRecord:
 
     def __post_init__(self):
         expect(is_count(self.size) and _matches(_SHA256, self.sha256), f"a file's size and sha256, got {self}")
+
+    @classmethod
+    def of(cls, path: Path) -> "FileRecord":
+        """The record of a file that has just been written."""
+        return cls(size=path.stat().st_size, sha256=durable.sha256_of(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +57,34 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentRecord:
-    """A segment: the folder `segments/<id>`, its rows, and its files by name."""
+    """A segment: the folder `segments/<id>`, its rows, its files by name, and the most bytes of an image's tokens.
+
+    With `token_bytes` 0 it has no tokens.
+    """
 
     id: str
     rows: Rows
     files: dict[str, FileRecord]
+    token_bytes: int = 0
 
     def __post_init__(self):
         expect(_matches(_ID, self.id), f"a segment's id, got {self.id!r}")
         expect(all(_matches(_FILE_NAME, name) for name in self.files), f"names of files, got {[*self.files]}")
+        expect(is_count(self.token_bytes), f"bytes of tokens, got {self.token_bytes!r}")
+        names = self.token_names
+        whole = len(names) == (2 if self.token_bytes else 0) and all(name in self.files for name in names)
+        expect(whole, f"two files of tokens if any, for {self.token_bytes} bytes an image, got {[*self.files]}")
 
     @classmethod
     def from_json(cls, *, rows: dict, files: dict, **fields: Any) -> "SegmentRecord":
         records = {name: FileRecord(**file) for name, file in files.items()}
         return cls(rows=Rows.from_json(**rows), files=records, **fields)
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """The files with the values and with the counts of its tokens; empty for a segment without."""
+        values = [name for name in self.files if _matches(_TOKENS, name)]
+        return tuple(name for first in values for name in (first, first.replace("tokens", "token-counts")))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,22 @@
 """Segments: immutable folders of images that were added together; and tombstones, the rows that no longer count."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from indexer import catalog, durable
+from indexer import arrays, catalog, durable, token_files
 from indexer.manifest import Manifest
 from indexer.records import FileRecord, Rows, SegmentRecord, TombstoneRecord
 from retrieval.errors import DamagedError
+
+if TYPE_CHECKING:
+    from retrieval.tokens import Tokens  # imports torch, which reading and checking do without
 
 SEGMENTS = "segments"
 DELETED = "deleted"
@@ -33,10 +37,20 @@ def vectors_name(width: int) -> str:
     return f"vectors-{width:03d}.npy"
 
 
-def write(folder: Path, segment_id: str, rows: Sequence[catalog.Row], vectors: np.ndarray, dtype: str) -> SegmentRecord:
+def write(
+    folder: Path,
+    segment_id: str,
+    rows: Sequence[catalog.Row],
+    vectors: np.ndarray,
+    dtype: str,
+    *,
+    tokens: "Tokens | None" = None,
+    token_bytes: int = 0,
+) -> SegmentRecord:
     """Write a new segment into the index `folder` and sync it.
 
     `vectors` (N, 512): a row's numbers beyond its bucket are dropped (they are zero). `dtype` as in the manifest.
+    `tokens` of the N rows, of at most `token_bytes` each; with None the segment has no tokens.
     """
     home = folder / SEGMENTS / segment_id
     home.mkdir(parents=True)
@@ -45,12 +59,15 @@ def write(folder: Path, segment_id: str, rows: Sequence[catalog.Row], vectors: n
     durable.write_new(home / _CATALOG, lambda file: pq.write_table(table, file, compression="zstd"))
     for width in np.unique(buckets):
         held = vectors[buckets == width, :width].astype(dtype)
-        durable.write_new(home / vectors_name(width), _array_writer(held))
+        arrays.write_new(home / vectors_name(width), held)
+    if tokens is not None:
+        token_files.write(home, tokens)
     durable.sync_folder(home)
     durable.sync_folder(home.parent)
     durable.sync_folder(folder)
-    files = {path.name: _record(path) for path in sorted(home.iterdir())}
-    return SegmentRecord(id=segment_id, rows=_count((row.bucket, row.dim) for row in rows), files=files)
+    files = {path.name: FileRecord.of(path) for path in sorted(home.iterdir())}
+    counted = _count((row.bucket, row.dim) for row in rows)
+    return SegmentRecord(id=segment_id, rows=counted, files=files, token_bytes=0 if tokens is None else token_bytes)
 
 
 def write_tombstones(folder: Path, tombstone_id: str, places: Sequence[Place]) -> TombstoneRecord:
@@ -68,7 +85,7 @@ def write_tombstones(folder: Path, tombstone_id: str, places: Sequence[Place]) -
     durable.sync_folder(home)
     durable.sync_folder(folder)
     return TombstoneRecord(
-        id=tombstone_id, rows=_count((place.bucket, place.dim) for place in places), file=_record(path)
+        id=tombstone_id, rows=_count((place.bucket, place.dim) for place in places), file=FileRecord.of(path)
     )
 
 
@@ -97,11 +114,7 @@ class Segment:
 
     def vectors(self, width: int) -> np.ndarray:
         """(rows of that bucket, width) in the catalog's order; raises `DamagedError`."""
-        path = self.home / vectors_name(width)
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DamagedError(f"expected vectors in {path}, got: {error}; `verify` lists what is damaged") from None
+        return arrays.read(self.home / vectors_name(width), "vectors")
 
 
 def read(folder: Path, manifest: Manifest) -> list[Segment]:
@@ -153,6 +166,8 @@ def _miscounted(segment: Segment, table: pa.Table, dtype: str) -> Iterator[str]:
         if vectors.shape != (num, width) or vectors.dtype != dtype:
             expected, got = f"({num}, {width}) {dtype}", f"{vectors.shape} {vectors.dtype}"
             yield f"{home}/{vectors_name(width)}: expected {expected}, got {got}"
+    if problem := token_files.problem(segment.home, segment.record):
+        yield f"{home}: {problem}"
 
 
 def _changed(path: Path, file: FileRecord) -> str | None:
@@ -179,14 +194,6 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
     if missing := {*(columns or catalog.SCHEMA.names)} - {*table.column_names}:
         raise DamagedError(f"expected a column {min(missing)!r} in {path}, got {table.column_names}")
     return table
-
-
-def _array_writer(array: np.ndarray) -> Callable:
-    return lambda file: np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-
-
-def _record(path: Path) -> FileRecord:
-    return FileRecord(size=path.stat().st_size, sha256=durable.sha256_of(path))
 
 
 def _count(buckets_and_dims: Iterator[tuple[int, int]]) -> Rows:

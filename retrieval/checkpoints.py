@@ -57,6 +57,7 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
         return
     saved = torch.load(path, weights_only=True, map_location="cpu")
     wanted = config.to_dict()
+    del wanted["shorten"], saved["config"]["shorten"]  # that stage comes after all that is saved here
     changed = sorted(key for key, value in wanted.items() if saved["config"].get(key, value) != value)
     changed += sorted(wanted.keys() ^ saved["config"].keys())
     if not changed and saved["embedder"] != progress.learner.network.config.to_dict():

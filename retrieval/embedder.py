@@ -19,8 +19,9 @@ from retrieval.dimension import hard_cut, whole_dims
 from retrieval.errors import SpyglassError, UsageError, WeightsError
 from retrieval.images import read_pixels
 from retrieval.layers.folding import fold_batch_norms
-from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
+from retrieval.network import EmbedderConfig, EmbedderNetwork, NetworkOutput, scale_pixels
 from retrieval.shipped import shipped
+from retrieval.tokens import Tokens, most_attended, num_tokens, quantised
 
 DEFAULT = "default"
 FORMAT = 1
@@ -34,14 +35,16 @@ class Embeddings:
 
     `vectors` (N, D) float32: each cut at its own dim, zero beyond, unit length: what is stored. `full` (N, D) float32:
     uncut, unit length: what a query uses. `dims` (N,) int64. `attention` (N, h, w) float32: where pooling looked, each
-    map sums to 1. `tokens`: local descriptors, None for embedders that have none.
+    map sums to 1. `tokens`: the local tokens, and `token_places` (number of tokens,) int64: where on that map, row by
+    row, each of them lies; None for embedders that have none, or if none were asked for.
     """
 
     vectors: np.ndarray
     full: np.ndarray
     dims: np.ndarray
     attention: np.ndarray
-    tokens: np.ndarray | None = None
+    tokens: Tokens | None = None
+    token_places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.dims)
@@ -49,8 +52,12 @@ class Embeddings:
     @classmethod
     def concatenate(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
         """Several batches as one."""
-        fields = ("vectors", "full", "dims", "attention")
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+        fields = ["vectors", "full", "dims", "attention"]
+        tokens = None
+        if all(part.tokens is not None for part in parts):
+            tokens = Tokens.concatenate([part.tokens for part in parts])
+            fields.append("token_places")
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}, tokens=tokens)
 
 
 class Embedder:
@@ -87,6 +94,11 @@ class Embedder:
     @property
     def max_dim(self) -> int:
         return self.config.max_dim
+
+    @property
+    def token_dim(self) -> int:
+        """Numbers of a local token, a byte each; 0 for an embedder without tokens."""
+        return self.config.token_dim
 
     @classmethod
     def load(cls, path_or_name: str | Path | None = None, device: str = "auto") -> "Embedder":
@@ -128,10 +140,12 @@ class Embedder:
         batch_size: int = 64,
         show_progress_bar: bool = False,
         device: str | None = None,
+        token_bytes: int = 1024,
     ) -> Embeddings:
         """Embed pictures given as paths, encoded bytes, Pillow images or (H, W, 3) uint8 RGB arrays, in their order.
 
-        Decoding runs in threads, a batch ahead of the network. Raises `ImageError` for a picture that cannot be read.
+        `token_bytes`: how much the local tokens of a picture may take, 0 for none. Decoding runs in threads, a batch
+        ahead of the network. Raises `ImageError` for a picture that cannot be read.
         """
         if isinstance(images, (str, Path, bytes, Image.Image)):
             raise UsageError(f"expected a sequence of pictures, got one {type(images).__name__}; put it in a list")
@@ -143,20 +157,20 @@ class Embedder:
         with tqdm(total=len(images), unit="image", disable=not show_progress_bar) as bar:
             parts = []
             for pixels in self._decode_ahead(images, starts, batch_size):
-                parts.append(self.encode_pixels(pixels))
+                parts.append(self.encode_pixels(pixels, token_bytes=token_bytes))
                 bar.update(len(pixels))
-        return Embeddings.concatenate(parts) if parts else self._empty()
+        return Embeddings.concatenate(parts) if parts else self._empty(token_bytes)
 
     @torch.no_grad()
-    def encode_pixels(self, pixels_NSS3: np.ndarray) -> Embeddings:
-        """Embed one batch of decoded pictures, (N, S, S, 3) uint8 RGB with S = `image_size`."""
+    def encode_pixels(self, pixels_NSS3: np.ndarray, *, token_bytes: int = 1024) -> Embeddings:
+        """Embed one batch of decoded pictures, (N, S, S, 3) uint8 RGB with S = `image_size`; the rest as `encode`."""
         size = self.image_size
         if pixels_NSS3.ndim != 4 or pixels_NSS3.shape[1:] != (size, size, 3) or pixels_NSS3.dtype != np.uint8:
             raise UsageError(
                 f"expected pixels (N, {size}, {size}, 3) uint8, got {pixels_NSS3.shape} {pixels_NSS3.dtype}"
             )
         if not len(pixels_NSS3):
-            return self._empty()
+            return self._empty(token_bytes)
         batch_B3HW = scale_pixels(torch.from_numpy(pixels_NSS3).to(self._device))
         with fast_autocast(self._device):
             output = self._inference_network()(batch_B3HW)
@@ -166,6 +180,7 @@ class Embedder:
             full=output.full.cpu().numpy(),
             dims=dims_B.cpu().numpy(),
             attention=output.attention.cpu().numpy(),
+            **self._tokens(output, dims_B, token_bytes),
         )
 
     def to(self, device: str) -> "Embedder":
@@ -174,6 +189,18 @@ class Embedder:
         if resolved != self._device:
             self._device, self._folded = resolved, None
         return self
+
+    def _tokens(self, output: NetworkOutput, dims_B: torch.Tensor, token_bytes: int) -> dict:
+        if output.tokens is None or not token_bytes:
+            return {}
+        num_locations = output.tokens.shape[1]
+        counts_B = num_tokens(dims_B, token_bytes=token_bytes, token_dim=self.token_dim, num_locations=num_locations)
+        places_BT, mask_BT = most_attended(output.attention, counts_B)
+        tokens_BTD = output.tokens.take_along_dim(places_BT[..., None], dim=1)
+        return {
+            "tokens": Tokens(values=quantised(tokens_BTD[mask_BT]), counts=counts_B.cpu().numpy()),
+            "token_places": places_BT[mask_BT].cpu().numpy(),
+        }
 
     def _inference_network(self) -> EmbedderNetwork:
         if self._folded is None:
@@ -193,11 +220,17 @@ class Embedder:
     def _read(self, image: Picture) -> np.ndarray:
         return read_pixels(image, self.image_size)
 
-    def _empty(self) -> Embeddings:
+    def _empty(self, token_bytes: int) -> Embeddings:
         side, num_dims = self.image_size // self.config.backbone.stride, self.config.num_dims
-        none = np.zeros((0, num_dims), np.float32)
+        none, no_numbers = np.zeros((0, num_dims), np.float32), np.zeros(0, np.int64)
+        has_tokens = self.token_dim and token_bytes
         return Embeddings(
-            vectors=none, full=none.copy(), dims=np.zeros(0, np.int64), attention=np.zeros((0, side, side), np.float32)
+            vectors=none,
+            full=none.copy(),
+            dims=no_numbers,
+            attention=np.zeros((0, side, side), np.float32),
+            tokens=Tokens(values=np.zeros((0, self.token_dim), np.int8), counts=no_numbers) if has_tokens else None,
+            token_places=no_numbers if has_tokens else None,
         )
 
 

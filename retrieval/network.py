@@ -1,4 +1,4 @@
-"""The network of the embedder: backbone, attention pooling, nested projection, and what says how long to cut."""
+"""The network of the embedder: backbone, attention pooling, nested projection, what says how long to cut, tokens."""
 
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from retrieval.coatnet import CONFIGS, CoAtNet, CoAtNetConfig
 from retrieval.dimension import DimensionPredictor
 from retrieval.energy_dimension import EnergyDimension
 from retrieval.errors import UsageError
+from retrieval.tokens import LocalTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class EmbedderConfig:
     min_dim: int = 32
     max_dim: int = 512
     dimension: str = "learned"
+    token_dim: int = 0
 
     def __post_init__(self):
         if list(self.widths) != sorted(set(self.widths)) or not self.widths or self.widths[0] < 1:
@@ -41,6 +43,8 @@ class EmbedderConfig:
             )
         if self.dimension not in ("learned", "energy"):
             raise UsageError(f"expected a dimension 'learned' or 'energy', got {self.dimension!r}")
+        if self.token_dim < 0:
+            raise UsageError(f"expected a token_dim of 0 (no tokens) or more, got {self.token_dim}")
         if self.image_size <= 0 or self.image_size % self.backbone.stride:
             raise UsageError(f"expected an image_size that {self.backbone.stride} divides, got {self.image_size}")
 
@@ -54,6 +58,8 @@ class EmbedderConfig:
         values = asdict(self)
         if self.dimension == "learned":
             del values["dimension"]  # weights from before there was a choice keep their fingerprint
+        if not self.token_dim:
+            del values["token_dim"]
         return values
 
     @classmethod
@@ -63,12 +69,16 @@ class EmbedderConfig:
 
 
 class NetworkOutput(NamedTuple):
-    """`pooled` (B, C); `full` (B, D) unit length, uncut; `dims` (B,) real numbers; `attention` (B, h, w), sums to 1."""
+    """`pooled` (B, C); `full` (B, D) unit length, uncut; `dims` (B,) real numbers; `attention` (B, h, w), sums to 1.
+
+    `tokens` (B, h·w, token_dim) unit length, one a location, or None for a network without.
+    """
 
     pooled: torch.Tensor
     full: torch.Tensor
     dims: torch.Tensor
     attention: torch.Tensor
+    tokens: torch.Tensor | None
 
 
 class EmbedderNetwork(nn.Module):
@@ -87,18 +97,22 @@ class EmbedderNetwork(nn.Module):
         self.dimension = (
             EnergyDimension(**ends) if config.dimension == "energy" else DimensionPredictor(channels, **ends)
         )
+        self.tokens = LocalTokens(channels, config.token_dim) if config.token_dim else None
 
     def forward(self, pixels_B3HW: torch.Tensor) -> NetworkOutput:
-        pooled_BC, attention_BHW = self.pool(pixels_B3HW)
+        features_BCHW = self.backbone(pixels_B3HW)
+        # What follows the backbone is small: in full precision it costs nothing, and scores keep their last digits.
         with torch.autocast(pixels_B3HW.device.type, enabled=False):
+            features_BCHW = features_BCHW.float()
+            pooled_BC, attention_BHW = self.pooling(features_BCHW)
             full_BD = F.normalize(self.projection(pooled_BC), dim=-1)
             dims_B = self.dimension(full_BD if self.config.dimension == "energy" else pooled_BC)
-            return NetworkOutput(pooled_BC, full_BD, dims_B, attention_BHW)
+            tokens_BND = None if self.tokens is None else self.tokens(features_BCHW)
+            return NetworkOutput(pooled_BC, full_BD, dims_B, attention_BHW, tokens_BND)
 
     def pool(self, pixels_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The pooled vector (B, C) float32 and the attention map (B, h, w), before projection."""
         features_BCHW = self.backbone(pixels_B3HW)
-        # What follows the backbone is small: in full precision it costs nothing, and scores keep their last digits.
         with torch.autocast(pixels_B3HW.device.type, enabled=False):
             return self.pooling(features_BCHW.float())
 

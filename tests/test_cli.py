@@ -178,7 +178,8 @@ def test_search_draws_a_sheet(spyglass, built, pictures, tmp_path):
 def test_info_sums_up_the_index(spyglass, built):
     answer = spyglass("info", "--index", built, "--json")
     facts = answer.json
-    assert list(facts) == ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes"]
+    names = ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes", "token_bytes"]
+    assert list(facts) == names
     assert facts["images"] == sum(facts["buckets"].values()) == len(NAMES)
     assert list(facts["buckets"]) == ["32", "64", "128", "256", "512"]
     assert 32 <= facts["mean_dim"] <= 512
@@ -342,7 +343,7 @@ def test_help_and_version(spyglass):
     assert spyglass("--version") == (0, f"spyglass {__version__}\n", "")
     overview = spyglass()
     assert overview.code == 0
-    for name in ("demo", "index", "search", "info", "verify"):
+    for name in ("demo", "index", "search", "info", "verify", "tokens"):
         assert f"  {name} " in overview.out
         page = spyglass(name, "--help")
         assert page.code == 0 and f"\n    spyglass {name}" in page.out, f"{name} --help shows no example"

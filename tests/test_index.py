@@ -148,7 +148,8 @@ def test_info_and_catalog(index):
     assert info["size_bytes"] == sum(path.stat().st_size for path in files)
     assert info["bytes_per_image"] == info["size_bytes"] / NUM
     assert info["model"] == "toy" and info["segments"] == 5
-    assert [*info] == ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes"]
+    names = ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes", "token_bytes"]
+    assert [*info] == names and info["token_bytes"] == 1024
 
 
 def test_verify_names_every_file_with_a_flipped_byte(index):
@@ -240,13 +241,17 @@ def test_where_to_create(tmp_path):
             Index.create(tmp_path / "other", toy, widths=widths)
     with pytest.raises(UsageError, match="expected dtype 'float16' or 'float32', got 'int8'"):
         Index.create(tmp_path / "other", toy, dtype="int8")
+    for token_bytes in (-1, 11, 4097):
+        with pytest.raises(UsageError, match=rf"expected token_bytes of 0, or from 12 .* to 4096, got {token_bytes}$"):
+            Index.create(tmp_path / "other", toy, token_bytes=token_bytes)
+    assert not (tmp_path / "other").exists()
 
 
 class Opposing(ToyEmbedder):
     """Two pictures come out as opposites."""
 
-    def encode_pixels(self, pixels):
-        embeddings = super().encode_pixels(pixels)
+    def encode_pixels(self, pixels, **options):
+        embeddings = super().encode_pixels(pixels, **options)
         embeddings.full[1] = -embeddings.full[0]
         return embeddings
 

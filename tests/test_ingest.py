@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toy import ToyEmbedder, png, write_pngs
+from toy import ToyEmbedder, pixels_of, png, write_pngs
 
 from indexer import Index
 from retrieval.errors import ImageError, LockedError, MismatchError, SourceError, UsageError
@@ -48,6 +49,27 @@ def test_add_then_add_again_encodes_nothing(index, photos):
     state = index.path.joinpath("manifest.json").read_bytes()
     assert counts(index.add(photos, num_workers=0)) == (0, 10, 0, 0)
     assert index.embedder.encoded == 10 and index.path.joinpath("manifest.json").read_bytes() == state
+
+
+def test_tokens_come_with_the_vectors(tmp_path, photos):
+    index = Index.create(tmp_path / "p.index", ToyEmbedder(), token_bytes=50)
+    index.add(photos, num_workers=0, batch_size=4)
+    (home,) = (index.path / "segments").iterdir()
+    pixels = np.stack([pixels_of(seed)[::2, ::2] for seed in range(10)])
+    expected = ToyEmbedder().encode_pixels(pixels, token_bytes=50).tokens
+    counts, values = np.load(home / "token-counts.npy"), np.load(home / "tokens.npy")
+    assert counts.dtype == np.uint8 and counts.tolist() == expected.counts.tolist() and 1 < counts.max() <= 50 // 12
+    assert values.dtype == np.int8 and values.tolist() == expected.values.tolist()
+    assert index.info()["token_bytes"] == 50 and index.verify() == []
+
+
+def test_without_tokens_no_files_of_tokens_are_written(tmp_path, photos):
+    for name, toy, token_bytes in (("none", ToyEmbedder(), 0), ("model", ToyEmbedder(token_dim=0), 1024)):
+        index = Index.create(tmp_path / f"{name}.index", toy, token_bytes=token_bytes)
+        index.add(photos, num_workers=0)
+        assert index.info()["token_bytes"] == 0 and index.verify() == []
+        assert [*index.path.rglob("*.npy")] and not [*index.path.rglob("token*")]
+        assert b"token" not in (index.path / "manifest.json").read_bytes()
 
 
 def test_a_changed_picture_is_updated_and_a_new_one_added(index, photos):
@@ -151,10 +173,10 @@ def test_commits_come_in_time(index, photos):
 class Interrupted(ToyEmbedder):
     """Ctrl-C comes while the third batch is encoded."""
 
-    def encode_pixels(self, pixels):
+    def encode_pixels(self, pixels, **options):
         if self.encoded == 6:
             raise KeyboardInterrupt
-        return super().encode_pixels(pixels)
+        return super().encode_pixels(pixels, **options)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -1,5 +1,6 @@
 """The manifest: what it says, and that no other byte is taken for it."""
 
+import hashlib
 import json
 
 import pytest
@@ -44,6 +45,54 @@ def test_the_deleted_rows_are_counted_out():
 
 def test_what_is_written_is_read():
     assert Manifest.from_bytes(STATE.to_bytes()) == STATE
+
+
+def test_a_manifest_from_before_there_were_tokens_is_read_byte_for_byte():
+    content = {
+        "schema": 1,
+        "version": 3,
+        "model": {"name": "default", "fingerprint": "beef", "image_size": 96},
+        "widths": [32, 512],
+        "dtype": "float16",
+        "index_type": "auto",
+        "segments": [
+            {
+                "id": "000001-aa",
+                "rows": {"buckets": {"32": 3}, "sum_dims": 90},
+                "files": {"catalog.parquet": {"size": 10, "sha256": "ab" * 32}},
+            }
+        ],
+        "tombstones": [],
+    }
+    checksum = hashlib.sha256(json.dumps(content, indent=1).encode() + b"\n").hexdigest()
+    data = json.dumps({**content, "checksum": checksum}, indent=1).encode() + b"\n"
+    state = Manifest.from_bytes(data)
+    assert state.token_bytes == state.segments[0].token_bytes == 0 and state.to_bytes() == data
+
+
+def test_what_is_said_of_tokens_is_read():
+    names = ("catalog.parquet", "tokens-2.npy", "token-counts-2.npy")
+    segment = SegmentRecord(id="000001-aa", rows=Rows(), files=dict.fromkeys(names, FILE), token_bytes=512)
+    state = STATE.following(token_bytes=1024, segments=(segment, STATE.segments[1]))
+    assert Manifest.from_bytes(state.to_bytes()) == state
+    assert segment.token_names == names[1:] and STATE.segments[1].token_names == ()
+
+
+@pytest.mark.parametrize(
+    ("token_bytes", "names"),
+    [
+        (0, ["tokens.npy", "token-counts.npy"]),
+        (64, []),
+        (64, ["tokens.npy"]),
+        (64, ["tokens.npy", "token-counts-2.npy"]),
+        (64, ["tokens.npy", "token-counts.npy", "tokens-2.npy", "token-counts-2.npy"]),
+        (-1, []),
+        (True, ["tokens.npy", "token-counts.npy"]),
+    ],
+)
+def test_a_segment_s_tokens_are_two_files_of_one_amount(token_bytes, names):
+    with pytest.raises(DamagedError, match="expected (two files of tokens if any, for|bytes of tokens, got)"):
+        SegmentRecord(id="000001-aa", rows=Rows(), files=dict.fromkeys(names, FILE), token_bytes=token_bytes)
 
 
 @given(position=st.integers(0, len(STATE.to_bytes()) - 1), bit=st.integers(0, 7))

@@ -1,16 +1,20 @@
 """Segments and tombstones on disk, and how damage to them is noticed."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from toy import flip_byte
 
-from indexer import segments
+from indexer import segments, token_files
 from indexer.catalog import Row
 from indexer.manifest import Manifest
-from indexer.records import Model, Rows
+from indexer.records import FileRecord, Model, Rows, SegmentRecord
 from indexer.segments import Place
-from retrieval.errors import DamagedError
+from retrieval.errors import DamagedError, UsageError
+from retrieval.tokens import Tokens
 
 EMPTY = Manifest(version=0, model=Model(name="toy", fingerprint="f00d", image_size=32), widths=(4, 8), dtype="float16")
 DIMS, BUCKETS = (3, 8, 4, 7), (4, 8, 4, 8)
@@ -102,6 +106,67 @@ def test_files_that_contradict_the_manifest_are_named(tmp_path, vectors):
     unknown = EMPTY.following(segments=(second,), tombstones=(beyond,))
     with pytest.raises(DamagedError, match="expected rows of known segments in .*000003-cc.parquet, got one of"):
         segments.read(tmp_path, unknown)
+
+
+def tokens_of(*counts: int, token_dim: int = 3) -> Tokens:
+    values = np.arange(1, 1 + token_dim * sum(counts), dtype=np.int8).reshape(-1, token_dim)
+    return Tokens(values=values, counts=np.array(counts))
+
+
+@pytest.fixture
+def tokened(tmp_path, vectors) -> SegmentRecord:
+    """A segment of four rows, the second of which has no tokens."""
+    rows = [row(number) for number in range(4)]
+    return segments.write(tmp_path, "000001-aa", rows, vectors, "float16", tokens=tokens_of(2, 0, 1, 3), token_bytes=9)
+
+
+def test_tokens_of_different_counts_by_hand(tmp_path, tokened):
+    home = tmp_path / "segments/000001-aa"
+    assert np.load(home / "tokens.npy").tolist() == [[1 + 3 * n, 2 + 3 * n, 3 + 3 * n] for n in range(6)]
+    assert np.load(home / "token-counts.npy").tolist() == [2, 0, 1, 3]
+    assert tokened.token_bytes == 9 and tokened.token_names == ("tokens.npy", "token-counts.npy")
+    assert token_files.read_counts(home, tokened).tolist() == [2, 0, 1, 3]
+    values = token_files.read_values(home, tokened, 6)
+    assert isinstance(values, np.memmap) and values.dtype == np.int8 and values[5].tolist() == [16, 17, 18]
+    assert [*segments.verify(tmp_path, EMPTY.following(segments=(tokened,)))] == []
+
+
+def test_a_segment_without_any_token_is_sound(tmp_path, vectors):
+    none = segments.write(tmp_path, "000001-aa", [row(0)], vectors[:1], "float16", tokens=tokens_of(0), token_bytes=9)
+    assert [*segments.verify(tmp_path, EMPTY.following(segments=(none,)))] == []
+
+
+def test_a_flipped_byte_among_the_tokens_is_named(tmp_path, tokened):
+    for name in tokened.token_names:
+        path = tmp_path / "segments/000001-aa" / name
+        flip_byte(path, path.stat().st_size - 1)
+        (problem,) = segments.verify(tmp_path, EMPTY.following(segments=(tokened,)))
+        assert problem.startswith(f"segments/000001-aa/{name}: expected the bytes that were written")
+        flip_byte(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "problem"),
+    [
+        (np.zeros((5, 3), np.int8), np.array([2, 0, 1, 3], np.uint8), r"expected \(6, D\) int8 in .*, got \(5, 3\)"),
+        (np.zeros((6, 3), np.uint8), np.array([2, 0, 1, 3], np.uint8), r"expected \(6, D\) int8 .*\(6, 3\) uint8$"),
+        (np.zeros((6, 3), np.int8), np.array([2, 1, 3], np.uint8), r"expected \(4,\) uint8 in .*, got \(3,\)"),
+        (np.zeros((6, 3), np.int8), np.array([2, 0, 1, 3]), r"expected \(4,\) uint8 in .*, got \(4,\) int64"),
+        (np.zeros((7, 3), np.int8), np.array([0, 2, 1, 4], np.uint8), "expected at most 9 bytes of tokens an image"),
+    ],
+)
+def test_tokens_that_do_not_fit_each_other_are_named(tmp_path, tokened, values, counts, problem):
+    home = tmp_path / "segments/000001-aa"
+    np.save(home / "tokens.npy", values)
+    np.save(home / "token-counts.npy", counts)
+    files = {name: FileRecord.of(home / name) for name in tokened.files}
+    (found,) = segments.verify(tmp_path, EMPTY.following(segments=(replace(tokened, files=files),)))
+    assert re.search(problem, found) and found.startswith("segments/000001-aa: ")
+
+
+def test_more_tokens_than_a_byte_can_count_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="expected at most 255 tokens an image, got 256; ask for fewer token_bytes"):
+        token_files.write(tmp_path, Tokens(values=np.ones((256, 1), np.int8), counts=np.array([256])))
 
 
 def test_reading_damage_says_so(tmp_path, state):

@@ -12,7 +12,8 @@ from PIL import Image
 class ToyEmbedder:
     """An 8×8 thumbnail through a fixed random projection; the more a picture varies, the more dims it gets.
 
-    `encoded` counts the pictures; `seconds_per_image` slows it down to the pace of a model.
+    Tokens are the contrasts within each sixteenth of the thumbnail, the strongest first; `token_dim=0` is a model
+    without. `encoded` counts the pictures; `seconds_per_image` slows it down to the pace of a model.
     """
 
     name = "toy"
@@ -20,13 +21,14 @@ class ToyEmbedder:
     widths = (32, 64, 128, 256, 512)
     min_dim, max_dim = 32, 512
 
-    def __init__(self, *, fingerprint: str = "f00d" * 16, seconds_per_image: float = 0.0):
+    def __init__(self, *, fingerprint: str = "f00d" * 16, seconds_per_image: float = 0.0, token_dim: int = 12):
         self.fingerprint = fingerprint
+        self.token_dim = token_dim
         self.seconds_per_image = seconds_per_image
         self.encoded = 0
         self._projection = np.random.default_rng(0).normal(size=(192, 512)).astype(np.float32)
 
-    def encode_pixels(self, pixels: np.ndarray) -> SimpleNamespace:
+    def encode_pixels(self, pixels: np.ndarray, *, token_bytes: int = 1024) -> SimpleNamespace:
         assert pixels.dtype == np.uint8 and pixels.shape[1:] == (32, 32, 3)
         self.encoded += len(pixels)
         time.sleep(self.seconds_per_image * len(pixels))
@@ -36,7 +38,20 @@ class ToyEmbedder:
         dims = np.clip(32 + (6 * thumbnails.std(axis=1)).astype(np.int64), self.min_dim, self.max_dim)
         vectors = np.where(np.arange(512) < dims[:, None], full, 0)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return SimpleNamespace(vectors=vectors, full=full, dims=dims)
+        tokens = self._tokens(thumbnails, dims, token_bytes) if self.token_dim and token_bytes else {}
+        return SimpleNamespace(vectors=vectors, full=full, dims=dims, **{"tokens": None, "token_places": None} | tokens)
+
+    def _tokens(self, thumbnails: np.ndarray, dims: np.ndarray, token_bytes: int) -> dict:
+        from retrieval.tokens import Tokens  # imports torch, which a toy without tokens does not need
+
+        parts = thumbnails.reshape(-1, 4, 2, 4, 2, 3).swapaxes(2, 3).reshape(len(dims), 16, 12)[:, :, : self.token_dim]
+        parts = parts - 127.3
+        order = np.argsort(-np.linalg.norm(parts, axis=2), axis=1, kind="stable")
+        counts = np.minimum(token_bytes // self.token_dim, 1 + dims // 32).clip(1, 16)
+        places = np.concatenate([row[:count] for row, count in zip(order, counts, strict=True)])
+        chosen = parts[np.repeat(np.arange(len(dims)), counts), places]
+        values = np.rint(127 * chosen / np.abs(chosen).max(axis=1, keepdims=True)).astype(np.int8)
+        return {"tokens": Tokens(values=values, counts=counts), "token_places": places.astype(np.int64)}
 
 
 def pixels_of(seed: int) -> np.ndarray:

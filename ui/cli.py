@@ -5,7 +5,6 @@ imported inside the command that needs it, so that `--help`, `info` and `verify`
 """
 
 import logging
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Annotated
 import typer
 
 from retrieval import __version__
-from retrieval.errors import DamagedError, IndexFolderError, SourceError, UsageError
-from ui import heads, learning, measuring
+from retrieval.errors import DamagedError, SourceError, UsageError
+from ui import feedback, heads, learning, measuring, tokens
 from ui.endings import FAILED, SKIPPED, exit_code_of
+from ui.opening import open_index, open_or_create
 from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
 from ui.printing import shows_bars
 
@@ -96,6 +96,14 @@ def index(
             help="How a new index searches its buckets, such as HNSW32.  [default: auto, an exact scan]",
         ),
     ] = None,
+    token_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens",
+            metavar="BYTES",
+            help="How much of each picture's local tokens a new index keeps for reranking; 0: none.  [default: 1024]",
+        ),
+    ] = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Skip pictures that cannot be read, or stop.")
     ] = OnError.skip,
@@ -118,7 +126,7 @@ def index(
         # Seen to before an index is made, so that a typing error leaves nothing behind.
         if not Path(source).exists():
             raise SourceError(f"expected a folder or file to index, found nothing at {source}; check the path")
-    target = _open_or_create(index, model, device, index_type)
+    target = open_or_create(index, model, device, index_type=index_type, token_bytes=token_bytes)
     report = target.add(
         *sources,
         label_from=label_from,
@@ -179,7 +187,7 @@ def search(
 
         hit_sheet.check_path(sheet)
     query = queries[0] if len(queries) == 1 else queries
-    target = _open(index, device)
+    target = open_index(index, device)
     embedder = target.embedder  # loaded here, so that the time told is that of the search
     started = time.perf_counter()
     hits = target.search(
@@ -206,7 +214,7 @@ def info(index: IndexFolder, as_json: AsJson = False) -> None:
     """
     from ui.reports import info_text, to_json
 
-    facts = _open(index).info()
+    facts = open_index(index).info()
     typer.echo(to_json(facts) if as_json else info_text(facts))
 
 
@@ -221,7 +229,7 @@ def verify(index: IndexFolder, as_json: AsJson = False) -> None:
     from ui.reports import to_json, verify_text
 
     try:
-        problems = _open(index).verify()
+        problems = open_index(index).verify()
     except DamagedError as error:  # a manifest that cannot be read is a finding too
         problems = [str(error)]
     if as_json:
@@ -235,6 +243,8 @@ def verify(index: IndexFolder, as_json: AsJson = False) -> None:
 learning.train.command("head")(heads.head)
 app.add_typer(learning.train, name="train")
 app.command("evaluate")(measuring.evaluate)
+app.add_typer(feedback.feedback, name="feedback")
+app.command("tokens")(tokens.tokens)
 
 
 def main() -> None:
@@ -248,27 +258,6 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line, such as `["info", "--index", "photos.index"]`, and return its exit code."""
     return exit_code_of(lambda: app(arguments, prog_name="spyglass", standalone_mode=False))
-
-
-def _open(folder: Path, device: Device = Device.auto):
-    from indexer import Index, manifest
-
-    if not manifest.exists(folder):
-        make = shlex.join(["spyglass", "index", "PICTURES", "--index", str(folder)])
-        raise IndexFolderError(f"expected an index at {folder}, found none; make one with: {make}")
-    return Index.open(folder, device=device.value)
-
-
-def _open_or_create(folder: Path, model: str | None, device: Device, index_type: str | None):
-    from indexer import Index, manifest
-    from retrieval import Embedder
-
-    if manifest.exists(folder):
-        if index_type is not None:
-            raise UsageError(f"expected --index-type for a new index alone, got {folder}, which is there; leave it out")
-        embedder = None if model is None else Embedder.load(model, device=device.value)
-        return Index.open(folder, embedder, device=device.value)
-    return Index.create(folder, Embedder.load(model, device=device.value), index_type=index_type or "auto")
 
 
 def _region(text: str) -> tuple[int, int, int, int]:

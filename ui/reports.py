@@ -12,6 +12,7 @@ from ui.printing import bar, display_width, one_line, shorten, size, table, to_j
 
 if TYPE_CHECKING:
     from indexer import AddReport, Hit
+    from indexer.add_tokens import TokensReport
 
 MAX_DIM = 512
 _MOST_FAILURES = 20
@@ -64,14 +65,25 @@ def added_json(report: "AddReport") -> str:
 def added_text(report: "AddReport", index: Path) -> str:
     """`index`: what became of the pictures, and which were skipped and why."""
     counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "unchanged", "skipped"))
-    lines = [f"{index}: {counts} in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)"]
-    failures = report.failures[:_MOST_FAILURES]
-    if failures:
-        cells = [(shorten(one_line(failure["id"]), 60), one_line(failure["reason"])) for failure in failures]
-        lines += ["", table(["skipped", "because"], cells)]
-    if len(report.failures) > len(failures):
-        lines.append(f"... and {len(report.failures) - len(failures)} more; --json names them all")
-    return "\n".join(lines)
+    head = f"{index}: {counts} in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)"
+    return "\n".join([head, *_skipped_lines(report.failures)])
+
+
+def tokens_text(report: "TokensReport", index: Path) -> str:
+    """`tokens`: how many pictures were given tokens, and which were skipped and why."""
+    counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "unchanged", "skipped"))
+    return "\n".join([f"{index}: tokens {counts} in {report.seconds:.1f} s", *_skipped_lines(report.failures)])
+
+
+def _skipped_lines(failures: Sequence[Mapping[str, str]]) -> list[str]:
+    """The first of them as a table, beneath a blank line; none where there are none."""
+    shown = failures[:_MOST_FAILURES]
+    if not shown:
+        return []
+    cells = [(shorten(one_line(failure["id"]), 60), one_line(failure["reason"])) for failure in shown]
+    num_more = len(failures) - len(shown)
+    more = [f"... and {num_more} more; --json names them all"] if num_more else []
+    return ["", table(["skipped", "because"], cells), *more]
 
 
 def info_text(facts: Mapping[str, Any]) -> str:

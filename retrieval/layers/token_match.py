@@ -1,0 +1,58 @@
+"""How well two sets of tokens match: each token looks for its counterpart on the other side, by attention."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+_MASKED = -1e4
+"""Far below any logit, and finite: a picture without tokens gets a match of 0, not of NaN."""
+
+
+def attend(
+    queries_ND: torch.Tensor, keys_MD: torch.Tensor, mask_M: torch.Tensor, temperature: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scaled dot-product attention over unit vectors: the expected key of each query, and the weights of the keys.
+
+    `queries_ND` (..., N, D), `keys_MD` (..., M, D), `mask_M` (..., M) True where there is a key, `temperature` τ to
+    broadcast against the weights. Returns (..., N, D) and weights (..., N, M) that sum to 1 over the keys:
+    p = softmax(q·k / τ), E[k] = Σ p k. The gradient of E[k] with respect to q is Cov_p(k) / τ.
+    """
+    logits_NM = queries_ND @ keys_MD.mT / temperature
+    weights_NM = logits_NM.masked_fill(~mask_M[..., None, :], _MASKED).softmax(-1)
+    return weights_NM @ keys_MD, weights_NM
+
+
+class TokenMatch(nn.Module):
+    """Several heads, each with its own scale of the tokens' numbers and its own temperature.
+
+    A head's match is the mean cosine of a token with its expected counterpart, query to candidate and candidate to
+    query, summed: swapping the two changes nothing.
+    """
+
+    def __init__(self, token_dim: int, num_heads: int = 4):
+        super().__init__()
+        self.scale_HE = nn.Parameter(torch.ones(num_heads, token_dim))
+        # From a soft mean over the whole picture to the one best counterpart.
+        self.log_temperature_H = nn.Parameter(torch.logspace(-0.3, -1.6, num_heads).log())
+
+    def forward(
+        self, query_QNE: torch.Tensor, query_mask_QN: torch.Tensor, key_QKME: torch.Tensor, key_mask_QKM: torch.Tensor
+    ) -> torch.Tensor:
+        """Matches (Q, K, heads) in −2..2 of Q queries with K candidates each; 0 where either has no token."""
+        query_QKHNE = self.heads_of(query_QNE)[:, None]
+        key_QKHME = self.heads_of(key_QKME)
+        temperature_H11 = self.log_temperature_H.exp()[:, None, None]
+        query_mask, key_mask = query_mask_QN[:, None, None], key_mask_QKM[:, :, None]
+        forth_QKHNE, _ = attend(query_QKHNE, key_QKHME, key_mask, temperature_H11)
+        back_QKHME, _ = attend(key_QKHME, query_QKHNE, query_mask, temperature_H11)
+        return _mean((query_QKHNE * forth_QKHNE).sum(-1), query_mask) + _mean(
+            (key_QKHME * back_QKHME).sum(-1), key_mask
+        )
+
+    def heads_of(self, tokens_NE: torch.Tensor) -> torch.Tensor:
+        """Tokens (..., N, E) as each head sees them, (..., heads, N, E), of unit length; zero where there is none."""
+        return F.normalize(tokens_NE[..., None, :, :] * self.scale_HE[:, None], dim=-1)
+
+
+def _mean(values_N: torch.Tensor, mask_N: torch.Tensor) -> torch.Tensor:
+    return values_N.masked_fill(~mask_N, 0).sum(-1) / mask_N.sum(-1).clamp_min(1)

@@ -1,0 +1,161 @@
+"""The ranker: a differentiable search engine whose scoring layer learns what "alike" means.
+
+    queries  ─ query_encoder ────┐
+                                 ├─ attention ─► relevance (Q, K)
+    documents ─ document_encoder ┘
+
+Relevance is a logit, higher is better, and compares the candidates of one query with each other.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from retrieval.described import Described
+from retrieval.errors import UsageError
+from retrieval.layers.candidate_attention import CandidateAttention
+from retrieval.metadata import MetadataColumns
+from retrieval.ranker_features import (
+    NUM_FEEDBACK,
+    CandidateContext,
+    GlobalMatch,
+    MetadataMatch,
+    TokenMatch,
+    affinity,
+    standardised,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankerConfig:
+    """The shape of a ranker, as stored in its config.json.
+
+    `token_dim` and `num_dims`: numbers of a token and of an uncut embedding. `num_heads`: of the attention between
+    tokens. `num_channels`, `depth`, `num_candidate_heads`: of the attention among candidates. `metadata`: the columns
+    that it reads.
+    """
+
+    token_dim: int = 64
+    num_dims: int = 512
+    num_heads: int = 4
+    num_channels: int = 32
+    depth: int = 2
+    num_candidate_heads: int = 4
+    metadata: MetadataColumns = MetadataColumns()
+
+    def __post_init__(self):
+        for name in ("token_dim", "num_dims", "num_heads", "num_channels", "num_candidate_heads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        if self.depth < 0:
+            raise UsageError(f"expected a depth of 0 or more, got {self.depth}")
+        if self.num_channels % self.num_candidate_heads:
+            raise UsageError(
+                f"expected num_channels that {self.num_candidate_heads} heads divide, got {self.num_channels}"
+            )
+
+    def to_dict(self) -> dict:
+        """Plain values, for config.json; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RankerConfig":
+        return cls(**dict(values, metadata=MetadataColumns.from_dict(values["metadata"])))
+
+
+class RelevanceAttention(nn.Module):
+    """The scoring layer: described queries (Q,) and candidates (Q, K) to relevance (Q, K).
+
+    Every feature is standardised over the candidates of its query; a linear map of them says how relevant each is by
+    itself, and attention among the candidates corrects it. A fresh one ranks by similarity alone.
+    """
+
+    def __init__(self, config: RankerConfig):
+        super().__init__()
+        self.config = config
+        self.global_match = GlobalMatch(config.num_dims)
+        self.token_match = TokenMatch(config.token_dim, config.num_heads)
+        self.first = nn.Parameter(torch.tensor([1.0, *[0.5 / config.num_heads] * config.num_heads]))
+        self.context = CandidateContext()
+        self.metadata_match = MetadataMatch(len(config.metadata.numbers), config.metadata.category_sizes)
+        parts = (self.global_match, self.context, self.metadata_match)
+        num_features = sum(part.num_features for part in parts) + config.num_heads + NUM_FEEDBACK
+        self.weigh = nn.Linear(num_features, 1, bias=False)
+        nn.init.zeros_(self.weigh.weight)
+        nn.init.ones_(self.weigh.weight[:, :1])
+        self.embed = nn.Linear(num_features + 2, config.num_channels)
+        self.layers = nn.ModuleList(
+            CandidateAttention(config.num_channels, config.num_candidate_heads) for _ in range(config.depth)
+        )
+        self.correct = nn.Linear(config.num_channels, 1)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)
+
+    def forward(
+        self, queries: Described, candidates: Described, feedback_QKF: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`feedback_QKF` (Q, K, 6) as `retrieval.feedback_features` gives them, or None for no feedback."""
+        features_QKF, affinity_QKK = self.features(queries, candidates, feedback_QKF)
+        lengths_QK2 = torch.stack(torch.broadcast_tensors(queries.dims[:, None], candidates.dims), dim=-1)
+        hidden_QKC = self.embed(torch.cat([features_QKF, lengths_QK2.log() - _TYPICAL_LOG_DIM], dim=-1))
+        alike_QKK = standardised(affinity_QKK.flatten(1)).view_as(affinity_QKK)
+        for layer in self.layers:
+            hidden_QKC = layer(hidden_QKC, alike_QKK)
+        return (self.weigh(features_QKF) + self.correct(hidden_QKC)).squeeze(-1)
+
+    def features(
+        self, queries: Described, candidates: Described, feedback_QKF: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Standardised features (Q, K, F) and the candidates' affinity (Q, K, K)."""
+        affinity_QKK = affinity(candidates.vectors)
+        by_vector = [standardised(values_QK) for values_QK in self.global_match(queries, candidates)]
+        has_tokens_QK = candidates.mask.any(-1) & queries.mask.any(-1)[:, None]
+        matches_QKH = self.token_match(queries.tokens, queries.mask, candidates.tokens, candidates.mask)
+        by_token = [standardised(values_QK, has_tokens_QK) for values_QK in matches_QKH.unbind(-1)]
+        first_QK = (torch.stack([by_vector[0], *by_token], dim=-1) * self.first).sum(-1)
+        others = [*self.context(first_QK, affinity_QKK), *self.metadata_match(queries, candidates)]
+        if feedback_QKF is None:
+            feedback_QKF = candidates.vectors.new_zeros(*candidates.dims.shape, NUM_FEEDBACK)
+        others += feedback_QKF.unbind(-1)
+        return torch.stack([*by_vector, *by_token, *map(standardised, others)], dim=-1), affinity_QKK
+
+
+class DifferentiableSearchEngine(nn.Module):
+    """Encoders and the scoring layer as one function of what they read, differentiable into all three.
+
+    `document_encoder` and `query_encoder` turn documents and queries into `Described`: networks that read pixels
+    (`retrieval.encoders`), or `nn.Identity()` for what an index already holds. `attention` scores them, such as
+    `RelevanceAttention`.
+    """
+
+    def __init__(
+        self,
+        document_encoder: Callable[[Any], Described],
+        query_encoder: Callable[[Any], Described],
+        attention: nn.Module,
+    ):
+        super().__init__()
+        self.document_encoder, self.query_encoder, self.attention = document_encoder, query_encoder, attention
+
+    def forward(self, queries: Any, documents: Any, feedback_QKF: torch.Tensor | None = None) -> torch.Tensor:
+        """Relevance (Q, K) of K documents to each of Q queries.
+
+        The encoded documents have a leading shape (K,), the same ones for all queries, or (Q, K), each query's own.
+        """
+        described_Q, described_K = self.query_encoder(queries), self.document_encoder(documents)
+        num_queries = len(described_Q.dims)
+        if described_K.dims.ndim == 1:
+            described_K = described_K.map(lambda field: field.expand(num_queries, *field.shape))
+        if len(described_K.dims) != num_queries:
+            raise UsageError(
+                f"expected candidates for {num_queries} queries, got them for {len(described_K.dims)}; "
+                "give (K,) documents for all, or (Q, K)"
+            )
+        return self.attention(described_Q, described_K, feedback_QKF)
+
+
+_TYPICAL_LOG_DIM = 4.7
+"""Of a dimension of about 110, so that what the ranker reads is centred."""

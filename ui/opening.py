@@ -1,0 +1,35 @@
+"""The index that a command works on: opened, or made where there is none."""
+
+import shlex
+from pathlib import Path
+
+from retrieval.errors import IndexFolderError, UsageError
+from ui.options import Device
+
+
+def open_index(folder: Path, device: Device = Device.auto):
+    """The index in `folder`; raises `IndexFolderError` with the command that makes one where there is none."""
+    from indexer import Index, manifest
+
+    if not manifest.exists(folder):
+        make = shlex.join(["spyglass", "index", "PICTURES", "--index", str(folder)])
+        raise IndexFolderError(f"expected an index at {folder}, found none; make one with: {make}")
+    return Index.open(folder, device=device.value)
+
+
+def open_or_create(folder: Path, model: str | None, device: Device, *, index_type: str | None, token_bytes: int | None):
+    """The index in `folder`, made where there is none; raises `UsageError` for what only a new one takes."""
+    from indexer import Index, manifest
+    from retrieval import Embedder
+
+    if manifest.exists(folder):
+        if index_type is not None:
+            raise UsageError(f"expected --index-type for a new index alone, got {folder}, which is there; leave it out")
+        if token_bytes is not None:
+            add = shlex.join(["spyglass", "tokens", "--index", str(folder), "--tokens", str(token_bytes)])
+            raise UsageError(f"expected --tokens for a new index alone, got {folder}, which is there; run {add}")
+        embedder = None if model is None else Embedder.load(model, device=device.value)
+        return Index.open(folder, embedder, device=device.value)
+    options = {"index_type": index_type, "token_bytes": token_bytes}
+    given = {name: value for name, value in options.items() if value is not None}
+    return Index.create(folder, Embedder.load(model, device=device.value), **given)
