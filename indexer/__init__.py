@@ -4,13 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from indexer.add_tokens import TokensReport
     from indexer.hits import Hit
     from indexer.index import Index
     from indexer.ingest import AddReport
 
-__all__ = ["AddReport", "Hit", "Index"]
+__all__ = ["AddReport", "Hit", "Index", "TokensReport"]
 
-_HOMES = {"AddReport": "indexer.ingest", "Hit": "indexer.hits", "Index": "indexer.index"}
+_HOMES = {
+    "AddReport": "indexer.ingest",
+    "Hit": "indexer.hits",
+    "Index": "indexer.index",
+    "TokensReport": "indexer.add_tokens",
+}
 
 
 def __getattr__(name: str):

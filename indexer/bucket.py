@@ -25,6 +25,7 @@ class Bucket(ABC):
         self.width = width
         self.ids = np.empty(0, dtype=np.int64)
         self._sorted_ids: list[np.ndarray] = []
+        self._order_of_ids = np.empty(0, dtype=np.int64)
 
     @property
     def num_rows(self) -> int:
@@ -41,6 +42,17 @@ class Bucket(ABC):
         # Ids mostly arrive in rising runs, so hardly any that came together overlap with new ones: this stays cheap.
         overlapping = [held for held in self._sorted_ids if held[0] <= ids[-1] and ids[0] <= held[-1]]
         return ids[np.isin(ids, np.concatenate(overlapping))] if overlapping else ids[:0]
+
+    def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the `ids` (K,) are here, as their places in it, and the positions of their rows."""
+        if len(self._order_of_ids) != self.num_rows:
+            self._order_of_ids = np.argsort(self.ids, kind="stable")
+        order = self._order_of_ids
+        if not len(order):
+            return order, order
+        nearest = order[np.searchsorted(self.ids, ids, sorter=order).clip(max=len(order) - 1)]
+        (places,) = np.nonzero(self.ids[nearest] == ids)
+        return places, nearest[places]
 
     @abstractmethod
     def rows(self, selection: slice | np.ndarray) -> np.ndarray:

@@ -141,6 +141,23 @@ class BucketedIndex:
                 scores[some], ids[some] = merging.search(parts, queries[some], num_hits)
         return scores, ids
 
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """The stored vectors of `ids` (K,), (K, widths[-1]) float32, zero beyond the width of their bucket.
+
+        Raises `UsageError` for an id that the index does not hold.
+        """
+        ids = np.asarray(ids, dtype=np.int64)
+        vectors = np.zeros((len(ids), self.widths[-1]), np.float32)
+        num_found = 0
+        for bucket in self._buckets:
+            places, positions = bucket.find(ids)
+            if len(places):
+                vectors[places, : bucket.width] = bucket.rows(positions)
+            num_found += len(places)
+        if num_found < len(ids):
+            raise UsageError(f"expected ids that the index holds, got {len(ids) - num_found} others of {len(ids)}")
+        return vectors
+
     def _parts(self, allowed: np.ndarray | None) -> list[Part]:
         """The buckets that hold anything to look at."""
         if allowed is None:

@@ -20,6 +20,11 @@ class Gallery(NamedTuple):
     buckets: BucketedIndex
     tokens: StoredTokens | None
 
+    def vectors(self, numbers: np.ndarray) -> np.ndarray:
+        """The stored vectors of the live rows `numbers` (..., K), (..., K, D) float32, zero beyond their buckets."""
+        vectors = self.buckets.vectors(np.ravel(numbers))
+        return vectors.reshape(*np.shape(numbers), vectors.shape[-1])
+
 
 def read(path: Path, state: Manifest, device: str) -> Gallery:
     """The index in the folder `path` as it was at `state`; raises `DamagedError`."""

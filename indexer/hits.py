@@ -13,8 +13,10 @@ from indexer.catalog import SCHEMA, Catalog
 class Hit:
     """A picture that answers a query.
 
-    `score` orders the hits (inner product with the whole query, at most 1); `similarity` is the cosine over the hit's
-    own `dim` numbers, 1.0 for the same picture. `columns` are the source's own, as values that JSON knows.
+    `score` orders the hits: the inner product with the whole query, at most 1, or once they were re-ranked a logit that
+    compares the hits of one query alone. `similarity` is the cosine over the hit's own `dim` numbers, 1.0 for the same
+    picture. `columns` are the source's own, as values that JSON knows. `similarity_rank` is the place that it had by
+    similarity, from 1, None where nothing was re-ranked.
     """
 
     rank: int
@@ -25,13 +27,26 @@ class Hit:
     dim: int
     label: str | None
     columns: dict[str, Any]
+    similarity_rank: int | None = None
 
 
-def hits_of(catalog: Catalog, vector: np.ndarray, scores: np.ndarray, numbers: np.ndarray) -> list[Hit]:
-    """The rows `numbers` (K,) of the catalog, which score `scores` (K,) for the query `vector` (D,), best first."""
+def hits_of(
+    catalog: Catalog,
+    vector: np.ndarray,
+    numbers: np.ndarray,
+    *,
+    scores: np.ndarray,
+    products: np.ndarray,
+    similarity_ranks: np.ndarray | None = None,
+) -> list[Hit]:
+    """The rows `numbers` (K,) of the catalog, best first: their `scores`, `products` with the query `vector` (D,), and
+    the places that they had before re-ranking, (K,) each.
+    """
     lengths = np.sqrt(np.cumsum(vector.astype(np.float64) ** 2))  # of all its prefixes
+    places = [None] * len(numbers) if similarity_ranks is None else similarity_ranks.tolist()
     hits = []
-    for rank, (score, number) in enumerate(zip(scores.tolist(), numbers.tolist(), strict=True), start=1):
+    rows = zip(numbers.tolist(), scores.tolist(), products.tolist(), places, strict=True)
+    for rank, (number, score, product, place) in enumerate(rows, start=1):
         row = catalog.row(number)
         length = float(lengths[row["dim"] - 1])
         hits.append(
@@ -41,10 +56,11 @@ def hits_of(catalog: Catalog, vector: np.ndarray, scores: np.ndarray, numbers: n
                 uri=row["uri"],
                 score=score,
                 # Vectors stored as float16 may come out a trifle too long.
-                similarity=max(-1.0, min(1.0, score / length)) if length > 0 else 0.0,
+                similarity=max(-1.0, min(1.0, product / length)) if length > 0 else 0.0,
                 dim=row["dim"],
                 label=row["label"],
                 columns={name: _plain(value) for name, value in row.items() if name not in SCHEMA.names},
+                similarity_rank=place,
             )
         )
     return hits

@@ -1,14 +1,14 @@
 """The index: make one, open one, add pictures, search them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer import manifest
-from indexer.durable import sole_writer, sync_folder
-from indexer.manifest import WIDTHS, Manifest
+from indexer.durable import sole_writer
+from indexer.manifest import LOCK, WIDTHS, Manifest
 from indexer.records import Model
-from retrieval.errors import DamagedError, IndexFolderError, MismatchError, UsageError
+from retrieval.errors import MismatchError, UsageError
 
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
 if TYPE_CHECKING:
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from indexer.add_tokens import TokensReport
+    from indexer.explaining import MatchExplanation
     from indexer.feedback import Judgment
     from indexer.gallery import Gallery
     from indexer.hits import Hit
     from indexer.ingest import AddReport
     from indexer.judging import FeedbackReport
-
-_LOCK = "lock"
-_OWN_NAMES = {"manifest.json", "history", "segments", "deleted", "failures.jsonl", "feedback", "rankers", _LOCK}
+    from indexer.searcher import Searcher
 
 
 class Index:
@@ -35,6 +34,7 @@ class Index:
         self._embedder = embedder
         self._device = device
         self._gallery: Gallery | None = None
+        self._searcher: Searcher | None = None
 
     @classmethod
     def create(
@@ -55,27 +55,12 @@ class Index:
         tokens is kept, for reranking: 0 (none) to 4096; an embedder without tokens makes it 0. Raises
         `IndexFolderError` or `UsageError`.
         """
-        from indexer.buckets import BucketedIndex
+        from indexer import creating
 
         path = Path(path)
-        # An empty one refuses what a full one would.
-        widths = BucketedIndex(widths, dtype=dtype, device="cpu", index_type=index_type).widths
-        if widths[-1] != embedder.widths[-1]:
-            raise UsageError(f"expected widths up to {embedder.widths[-1]}, the embedder's last one, got {widths}")
-        token_bytes = _token_bytes(embedder, token_bytes)
-        _refuse_occupied(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise IndexFolderError(f"expected to make a folder at {path}, but cannot: {error.strerror}") from None
-        with sole_writer(path / _LOCK):
-            _refuse_occupied(path)
-            model = Model(name=embedder.name, fingerprint=embedder.fingerprint, image_size=embedder.image_size)
-            state = Manifest(
-                version=0, model=model, widths=widths, dtype=dtype, index_type=index_type, token_bytes=token_bytes
-            )
-            manifest.publish(path, state)
-            sync_folder(path.parent)
+        state = creating.create(
+            path, embedder, widths=widths, dtype=dtype, index_type=index_type, token_bytes=token_bytes
+        )
         return cls(path, state, embedder, "auto")
 
     @classmethod
@@ -131,7 +116,7 @@ class Index:
             show_progress_bar=show_progress_bar,
             commit_seconds=commit_seconds,
         )
-        with sole_writer(self.path / _LOCK):
+        with sole_writer(self.path / LOCK):
             ingest = Ingest(self.path, self.embedder, config)
             try:
                 return ingest.run(sources)
@@ -155,9 +140,10 @@ class Index:
         added later get as many. Raises `UsageError`, `LockedError`, `MismatchError`, `DamagedError`.
         """
         from indexer.add_tokens import AddTokensConfig, TokensRun
+        from indexer.creating import token_bytes_of
 
         config = AddTokensConfig(
-            token_bytes=_token_bytes(self.embedder, token_bytes),
+            token_bytes=token_bytes_of(self.embedder, token_bytes),
             batch_size=batch_size,
             num_workers=num_workers,
             show_progress_bar=show_progress_bar,
@@ -167,7 +153,7 @@ class Index:
             name = self.embedder.name
             stranger = f"a model with local tokens, got {name}, which has none; index anew with one that has"
             raise UsageError(f"expected {'bytes for one token at least, got 0' if token_bytes == 0 else stranger}")
-        with sole_writer(self.path / _LOCK):
+        with sole_writer(self.path / LOCK):
             run = TokensRun(self.path, self.embedder, config)
             try:
                 return run.run()
@@ -183,42 +169,75 @@ class Index:
         crop: tuple[int, int, int, int] | None = None,
         where: str | None = None,
         min_score: float | None = None,
+        rerank: int | None = None,
+        ranker: Any = None,
+        expand: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+        user: str = "",
     ) -> "list[Hit]":
         """The pictures most alike, best first; those of one score by the order in which they were added.
 
         `query` is a picture (a path or a hit's uri, bytes, a PIL image, an (H, W, 3) uint8 array) or a list of them,
         searched by their mean; likeness to the pictures of `subtract` counts against a hit. `crop` (x, y, width,
         height) in pixels of the upright query keeps that part of it. `where` is an SQL condition over the catalog's
-        columns. Hits that score below `min_score` are dropped. Raises `ImageError`, `UsageError`, `DamagedError`.
-        """
-        from indexer.hits import hits_of
-        from indexer.query import query_vector
+        columns. Hits that score below `min_score` are dropped; where they are re-ranked, those whose inner product with
+        the query is, since a ranker's scores have no scale of their own.
 
-        gallery = self._open_gallery()
-        allowed = None if where is None else gallery.catalog.where(where)
-        vector = query_vector(self.embedder, query, subtract=subtract, crop=crop)
-        scores, numbers = gallery.buckets.search(vector[None], top_k, allowed=allowed)
-        hits = hits_of(gallery.catalog, vector, scores[0], numbers[0])
-        return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+        A ranker puts the `rerank` most similar in order (`top_k`, where that is more): 100 by default, none with 0, nor
+        by default where the index has no tokens, there is no ranker for its model, or `top_k` is above 1000. `ranker`
+        is a `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; the one shipped
+        for the index's model by default. It may read `metadata`, the query's own columns, and what `user` has judged.
+        The `expand` best hits then join the query for a second search, whose hits these are: with them, and in
+        `similarity_rank`, "the query" is the one so expanded.
+
+        Raises `ImageError`, `UsageError`, `DamagedError`, `WeightsError`; `MismatchError` for a ranker of another
+        model, `IndexFolderError` where a ranker is asked for and there are no tokens.
+        """
+        (hits,) = self.search_many(
+            [query],
+            top_k=top_k,
+            subtract=subtract,
+            crop=crop,
+            where=where,
+            min_score=min_score,
+            rerank=rerank,
+            ranker=ranker,
+            expand=expand,
+            metadata=metadata,
+            user=user,
+        )
+        return hits
+
+    def search_many(self, queries: Sequence[Any], **options: Any) -> "list[list[Hit]]":
+        """The hits of each query, as `search` gives them with the same `options`; faster than one by one."""
+        from indexer.searcher import SearchConfig
+
+        return self._open_searcher().search(queries, SearchConfig(**options))
+
+    def explain(
+        self,
+        query: Any,
+        image: "str | Hit",
+        *,
+        ranker: Any = None,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> "MatchExplanation":
+        """Which places of an image a ranker compares with which of a query's, one picture as `search` takes it.
+
+        `image` is a hit or an id. Its picture is read again: no index keeps where its tokens lie. Raises `ImageError`
+        where that is gone, and what `search` raises.
+        """
+        return self._open_searcher().explain(query, image, ranker, crop)
 
     def info(self) -> dict[str, Any]:
         """What the index holds, from its manifest alone; `size_bytes` is that of all files which the manifest names."""
-        state = self._manifest
-        size = sum(file.size for _, file in state.files())
-        return {
-            "images": state.num_images,
-            "segments": len(state.segments),
-            "mean_dim": state.sum_dims / state.num_images if state.num_images else 0.0,
-            "bytes_per_image": size / state.num_images if state.num_images else 0.0,
-            "buckets": {str(width): num for width, num in state.buckets.items()},
-            "model": state.model.name,
-            "size_bytes": size,
-            "token_bytes": state.token_bytes,
-        }
+        return self._manifest.info()
 
     def verify(self) -> list[str]:
         """Read every file of the index as it is now: a line for each that is not as it was written."""
-        return list(_problems(self.path))
+        from indexer import verifying
+
+        return list(verifying.problems(self.path))
 
     def catalog(self) -> "pd.DataFrame":
         """One row an image: id, uri, sha256, width, height, bytes, dim, bucket, label, and the sources' own columns."""
@@ -236,6 +255,14 @@ class Index:
 
             self._gallery = gallery.read(self.path, self._manifest, self._device)
         return self._gallery
+
+    def _open_searcher(self) -> "Searcher":
+        gallery = self._open_gallery()
+        if self._searcher is None or self._searcher.gallery is not gallery:
+            from indexer.searcher import Searcher
+
+            self._searcher = Searcher(self.path, self._manifest, self.embedder, gallery)
+        return self._searcher
 
     def record_feedback(self, query: Any, image: str, relevant: bool, *, user: str = "") -> "Judgment":
         """Keep that `image`, an id of the index, is or is not what was looked for with `query`; needs no lock.
@@ -284,48 +311,6 @@ class Index:
         if self._gallery is not None:
             return self._gallery.catalog.live_rows()
         return judging.images_of(self.path, self._manifest)
-
-
-def _problems(path: Path) -> Iterator[str]:
-    from indexer import feedback, segments
-
-    try:
-        state = manifest.read(path)
-    except DamagedError as error:
-        yield str(error)
-        return
-    yield from manifest.history_problems(path, state)
-    yield from segments.verify(path, state)
-    yield from feedback.problems(path)
-
-
-def _refuse_occupied(path: Path) -> None:
-    if manifest.exists(path):
-        raise IndexFolderError(f"expected no index at {path} yet, found one; open it, or choose another folder")
-    if path.exists() and not path.is_dir():
-        raise IndexFolderError(f"expected a folder at {path}, found a file; choose another path")
-    # What a creation that was cut short has left is ours.
-    foreign = {entry.name.removeprefix(".").removesuffix(".new") for entry in _entries(path)} - _OWN_NAMES
-    if foreign:
-        raise IndexFolderError(f"expected {path} to be empty, found {min(foreign)!r} in it; choose another folder")
-
-
-def _token_bytes(embedder: Any, wanted: int) -> int:
-    """How much tokens of this embedder may take where `wanted` is asked for; raises `UsageError`."""
-    token_dim = getattr(embedder, "token_dim", 0)
-    if not token_dim or wanted == 0:
-        return 0
-    from retrieval.tokens import MAX_TOKEN_BYTES
-
-    if not token_dim <= wanted <= MAX_TOKEN_BYTES:
-        raise UsageError(
-            f"expected token_bytes of 0, or from {token_dim} (one token) to {MAX_TOKEN_BYTES}, got {wanted}"
-        )
-    return wanted
-
-
-def _entries(path: Path) -> list[Path]:
-    return list(path.iterdir()) if path.exists() else []
 
 
 def _refuse_mismatch(path: Path, model: Model, embedder: Any) -> None:

@@ -21,6 +21,9 @@ HISTORY = "history"
 WIDTHS = (32, 64, 128, 256, 512)
 """The lengths of the buckets, where nothing else is asked for."""
 
+LOCK = "lock"
+"""The file that the one writer of an index holds."""
+
 DTYPES = ("float16", "float32")
 """How vectors may be stored."""
 
@@ -75,6 +78,20 @@ class Manifest:
                 yield f"segments/{segment.id}/{name}", file
         for tombstone in self.tombstones:
             yield f"deleted/{tombstone.id}.parquet", tombstone.file
+
+    def info(self) -> dict[str, Any]:
+        """What the index holds; `size_bytes` is that of all files which are named here."""
+        size = sum(file.size for _, file in self.files())
+        return {
+            "images": self.num_images,
+            "segments": len(self.segments),
+            "mean_dim": self.sum_dims / self.num_images if self.num_images else 0.0,
+            "bytes_per_image": size / self.num_images if self.num_images else 0.0,
+            "buckets": {str(width): num for width, num in self.buckets.items()},
+            "model": self.model.name,
+            "size_bytes": size,
+            "token_bytes": self.token_bytes,
+        }
 
     def following(self, **changes: Any) -> "Manifest":
         """The next version, with `changes` of fields."""

@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from retrieval.embedder import Embedder, Embeddings
+    from retrieval.ranker_weights import Ranker
 
 __version__ = "0.1.0"
-__all__ = ["Embedder", "Embeddings"]
+__all__ = ["Embedder", "Embeddings", "Ranker"]
 
-_HOMES = {"Embedder": "retrieval.embedder", "Embeddings": "retrieval.embedder"}
+_HOMES = {
+    "Embedder": "retrieval.embedder",
+    "Embeddings": "retrieval.embedder",
+    "Ranker": "retrieval.ranker_weights",
+}
 
 
 def __getattr__(name: str):

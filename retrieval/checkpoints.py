@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
@@ -58,19 +60,14 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
     saved = torch.load(path, weights_only=True, map_location="cpu")
     wanted = config.to_dict()
     del wanted["shorten"], saved["config"]["shorten"]  # that stage comes after all that is saved here
-    changed = sorted(key for key, value in wanted.items() if saved["config"].get(key, value) != value)
-    changed += sorted(wanted.keys() ^ saved["config"].keys())
+    changed = changed_settings(saved["config"], wanted)
     if not changed and saved["embedder"] != progress.learner.network.config.to_dict():
         changed = ["weights to start from"]
-    if not changed and _shapes(saved["learner"]) != _shapes(progress.learner.state_dict()):
+    if not changed and shapes(saved["learner"]) != shapes(progress.learner.state_dict()):
         changed = ["classes to learn"]
     if not changed and saved.get("training") != digest_of(training):
         changed = ["training pictures"]
-    if changed:
-        raise TrainingError(
-            f"expected a checkpoint of this run in {path}, got one with other {', '.join(changed)}; "
-            "give the same settings and pictures to go on with it, or another folder to start anew"
-        )
+    refuse_changed(path, changed)
     progress.learner.load_state_dict(saved["learner"])
     progress.optimizer.load_state_dict(saved["optimizer"])
     if progress.ema is not None:
@@ -86,7 +83,58 @@ def digest_of(images: LabelledImages) -> str:
     return digest.hexdigest()
 
 
-def _shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+def changed_settings(saved: dict, wanted: dict) -> list[str]:
+    """The names of the settings that differ between a checkpoint and the run at hand."""
+    changed = sorted(key for key, value in wanted.items() if saved.get(key, value) != value)
+    return changed + sorted(wanted.keys() ^ saved.keys())
+
+
+def refuse_changed(path: Path, changed: list[str]) -> None:
+    """Raise `TrainingError` for the checkpoint in `path` if anything of its run was different."""
+    if changed:
+        raise TrainingError(
+            f"expected a checkpoint of this run in {path}, got one with other {', '.join(changed)}; "
+            "give the same settings and pictures to go on with it, or another folder to start anew"
+        )
+
+
+def refuse_other(path: Path, saved: dict, identity: dict) -> None:
+    """Raise `TrainingError` unless a checkpoint was saved by the run with this `identity`.
+
+    Its `settings` are compared one by one, all else by what it is called.
+    """
+    if not identity.keys() <= saved.keys():
+        refuse_changed(path, ["things to train"])
+    changed = changed_settings(saved["settings"], identity["settings"])
+    refuse_changed(
+        path, changed + [name for name, value in identity.items() if saved[name] != value and name != "settings"]
+    )
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """SHA-256, in hex, of a module's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def finite(name: str, value: torch.Tensor, step: int, out: Path) -> float:
+    """The number in a tensor; raises `TrainingError` if it is none."""
+    number = value.item()
+    if math.isfinite(number):
+        return number
+    checkpoint = out / "checkpoint.pt"
+    last_good = f"the last good weights are in {checkpoint}" if checkpoint.exists() else "no weights were saved yet"
+    raise TrainingError(
+        f"expected a finite {name}, got {number} at step {step}; {last_good}: "
+        "run again with a lower learning rate, or into an empty folder"
+    )
+
+
+def shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """The shape of each weight of a state dict."""
     return {name: value.shape for name, value in state.items()}
 
 
@@ -108,7 +156,7 @@ class Log:
 
     def __init__(self, out: Path, *, step: int, is_silent: bool):
         self.path = out / "log.jsonl"
-        self.board = None if is_silent else SummaryWriter(out, purge_step=step)
+        self.board = None if is_silent else SummaryWriter(out, purge_step=max(step, 0))
         if not is_silent and self.path.exists():
             self.path.write_text(
                 "".join(line for line in self.path.read_text().splitlines(True) if _is_before(line, step))

@@ -1,9 +1,9 @@
 """Pictures to train and to measure on, with labels, with groups or with neither: parquet files and folders."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,13 +18,14 @@ class LabelledImages:
 
     `pixels` (N, S, S, 3) uint8 RGB; `labels` N strings, None where a picture has none; `groups`, if there are any, N
     strings or None: pictures of one group show the same thing; `unreadable` names each picture left out, with the
-    reason.
+    reason. `columns`, if any were asked for, N mappings from those that the picture's source has to their values.
     """
 
     pixels: np.ndarray
     labels: tuple[str | None, ...]
     groups: tuple[str | None, ...] | None = None
     unreadable: tuple[str, ...] = ()
+    columns: tuple[Mapping[str, Any], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,14 +86,15 @@ class LabelledImages:
             pixels=np.concatenate([self.pixels, others.pixels]),
             labels=self.labels + nothing,
             groups=None if self.groups is None else self.groups + nothing,
+            columns=None if self.columns is None else self.columns + ({},) * len(others),
         )
 
     def _subset(self, mask_N: np.ndarray) -> "LabelledImages":
-        labels, groups = (
+        labels, groups, columns = (
             values and tuple(value for value, keep in zip(values, mask_N, strict=True) if keep)
-            for values in (self.labels, self.groups)
+            for values in (self.labels, self.groups, self.columns)
         )
-        return LabelledImages(pixels=self.pixels[mask_N], labels=labels, groups=groups)
+        return LabelledImages(pixels=self.pixels[mask_N], labels=labels, groups=groups, columns=columns)
 
 
 def _families(targets_N: np.ndarray, instances_N: np.ndarray, num_classes: int) -> np.ndarray:
@@ -118,6 +120,7 @@ class _Row(NamedTuple):
     label: str | None
     group: str | None
     split: str | None
+    columns: Mapping[str, Any]
 
 
 def load_labelled(
@@ -129,6 +132,7 @@ def load_labelled(
     group_column: str | None = None,
     needs_labels: bool = True,
     takes_unsplit: bool = True,
+    columns: Sequence[str] = (),
 ) -> LabelledImages:
     """Read pictures from parquet files and folders, squashed to `image_size` squared.
 
@@ -136,15 +140,15 @@ def load_labelled(
     `split`; in a folder the label, or the group, is the name of the folder a picture lies in. `label_column` None reads
     no labels; `group_column` names what pictures of one thing have in common. Where labels alone are read, pictures
     without one are left out; without `needs_labels` they stay, and files may lack the column. `split` keeps the rows of
-    that split and, if it `takes_unsplit`, those of none, such as all of a folder. Pictures that do not decode are left
-    out and named in `unreadable`. Raises `SourceError` for sources that cannot be read, `UsageError` where no picture
-    is left.
+    that split and, if it `takes_unsplit`, those of none, such as all of a folder. Of further `columns` each picture has
+    those that its source has. Pictures that do not decode are left out and named in `unreadable`. Raises `SourceError`
+    for sources that cannot be read, `UsageError` where no picture is left.
     """
     # Where labels are all there is to learn from, a picture without one teaches and measures nothing.
     labels_alone = needs_labels and label_column is not None and group_column is None
-    pixels, labels, groups, unreadable, splits = [], [], [], [], set()
+    pixels, labels, groups, values, unreadable, splits = [], [], [], [], [], set()
     for source in sources:
-        for row in _rows(Path(source), label_column, group_column, needs_labels):
+        for row in _rows(Path(source), label_column, group_column, needs_labels, columns):
             if labels_alone and row.label is None:
                 continue
             splits.add(row.split)
@@ -157,6 +161,7 @@ def load_labelled(
             else:
                 labels.append(row.label)
                 groups.append(row.group)
+                values.append(row.columns)
     if not labels:
         where = ", ".join(map(str, sources)) or "no source"
         if split is not None and None not in splits and split not in splits:
@@ -167,6 +172,7 @@ def load_labelled(
         labels=tuple(labels),
         groups=None if group_column is None else tuple(groups),
         unreadable=tuple(unreadable),
+        columns=tuple(values) if columns else None,
     )
 
 
@@ -179,11 +185,13 @@ def splits_of(sources: Sequence[str | Path]) -> set[str]:
     return splits
 
 
-def _rows(source: Path, label_column: str | None, group_column: str | None, needs_labels: bool) -> Iterator[_Row]:
+def _rows(
+    source: Path, label_column: str | None, group_column: str | None, needs_labels: bool, columns: Sequence[str]
+) -> Iterator[_Row]:
     if source.is_dir():
         yield from _folder_rows(source, label_column is not None, group_column is not None)
     elif source.suffix == ".parquet" and source.is_file():
-        yield from _parquet_rows(source, label_column, group_column, needs_labels)
+        yield from _parquet_rows(source, label_column, group_column, needs_labels, columns)
     else:
         kind = "labelled folders" if (label_column and needs_labels) or group_column else "pictures"
         raise SourceError(f"expected a folder of {kind} or a .parquet file, got {source}")
@@ -195,10 +203,12 @@ def _folder_rows(folder: Path, reads_labels: bool, reads_groups: bool) -> Iterat
             continue
         name = None if path.parent == folder else path.parent.name
         label, group = name if reads_labels else None, name if reads_groups else None
-        yield _Row(str(path), path.read_bytes(), label, group, None)
+        yield _Row(str(path), path.read_bytes(), label, group, None, {})
 
 
-def _parquet_rows(path: Path, label_column: str | None, group_column: str | None, needs_labels: bool) -> Iterator[_Row]:
+def _parquet_rows(
+    path: Path, label_column: str | None, group_column: str | None, needs_labels: bool, columns: Sequence[str]
+) -> Iterator[_Row]:
     file = _open_parquet(path)
     present = file.schema_arrow.names
     if not needs_labels and label_column not in present:
@@ -209,14 +219,15 @@ def _parquet_rows(path: Path, label_column: str | None, group_column: str | None
             f"expected columns {' and '.join(map(repr, wanted))} in {path}, lacks {', '.join(sorted(missing))} "
             f"among {', '.join(present)}"
         )
-    columns = list(dict.fromkeys(wanted + (["split"] if "split" in present else [])))
+    further = [name for name in columns if name in present]
+    read = list(dict.fromkeys([*wanted, *further, *({"split"} & {*present})]))
     number = 0
-    for batch in file.iter_batches(batch_size=256, columns=columns):
+    for batch in file.iter_batches(batch_size=256, columns=read):
         for row in batch.to_pylist():
             image = row["image"]
             data = image.get("bytes") if isinstance(image, dict) else image
             label, group, split = (_text(row.get(column)) for column in (label_column, group_column, "split"))
-            yield _Row(f"{path}#{number}", data or b"", label, group, split)
+            yield _Row(f"{path}#{number}", data or b"", label, group, split, {name: row[name] for name in further})
             number += 1
 
 

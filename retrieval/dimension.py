@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from retrieval.device import full_precision
 from retrieval.errors import UsageError
 
 
@@ -42,7 +43,7 @@ class DimensionPredictor(nn.Module):
         nn.init.constant_(self.net[-1].bias, math.log(share / (1 - share)))
 
     def forward(self, pooled_BC: torch.Tensor) -> torch.Tensor:
-        share_B = self.net(pooled_BC.float()).squeeze(-1).sigmoid()
+        share_B = self.net(full_precision(pooled_BC)).squeeze(-1).sigmoid()
         return self.min_dim * (self.max_dim / self.min_dim) ** share_B
 
 

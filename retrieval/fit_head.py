@@ -14,12 +14,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from retrieval.coatnet import CoAtNet
+from retrieval.device import full_precision
 from retrieval.energy_dimension import check_budget, fit_share
 from retrieval.errors import UsageError
+from retrieval.fit_tokens import fit_tokens
 from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
-from retrieval.projection import fit_projection, pooled_batches
+from retrieval.projection import fit_projection, inferred_batches
 
 _BLOCK = 8192
+_TOKEN_DIM = 64
+_LOCATIONS_PER_IMAGE = 8
+_NUM_LOCAL = 65_536
+"""So many locations say what the tokens' axes are: those of the pictures that come first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +74,19 @@ def network_around(backbone: CoAtNet, *, pooling: str = "mean", image_size: int 
         pooling=pooling,
         image_size=image_size or backbone.config.image_size,
         dimension="energy",
+        token_dim=min(_TOKEN_DIM, backbone.num_channels),
     )
     return EmbedderNetwork(config, backbone).eval()
 
 
 def with_energy_head(network: EmbedderNetwork, *, image_size: int | None = None) -> EmbedderNetwork:
     """An embedder with the backbone and pooling of `network`, shared, and a head still to be fitted; `d` by energy."""
-    config = replace(network.config, dimension="energy", image_size=image_size or network.config.image_size)
+    config = replace(
+        network.config,
+        dimension="energy",
+        image_size=image_size or network.config.image_size,
+        token_dim=min(_TOKEN_DIM, network.backbone.num_channels),
+    )
     headless = EmbedderNetwork(config, network.backbone)
     headless.pooling = network.pooling
     return headless.eval()
@@ -82,7 +94,7 @@ def with_energy_head(network: EmbedderNetwork, *, image_size: int | None = None)
 
 @torch.no_grad()
 def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: HeadConfig) -> HeadReport:
-    """Fit projection and share of a network whose `dimension` is `"energy"`, in place; it ends on the CPU.
+    """Fit projection, tokens and share of a network whose `dimension` is `"energy"`, in place; it ends on the CPU.
 
     `batches`: uint8 pixels (B, S, S, 3), gone through once; N pooled vectors (N, C) float32 are held. All weights are
     rounded to float16 first, so that `Embedder.save` changes nothing. N pictures span N − 1 axes: numbers beyond are
@@ -93,7 +105,11 @@ def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: He
     check_budget(network.dimension, config.budget)
     _round_to_half(network)
     scaled = (scale_pixels(torch.from_numpy(pixels_BSS3)) for pixels_BSS3 in batches)
-    pooled = list(pooled_batches(network, scaled))
+    pooled, local = [], []
+    for seen_BLC in inferred_batches(network, scaled, _pooled_and_local):
+        pooled.append(seen_BLC[:, 0].clone())
+        if sum(map(len, local)) < _NUM_LOCAL:
+            local.append(seen_BLC[:, 1:].flatten(0, 1))
     num_images = sum(map(len, pooled))
     if num_images < 2:
         raise UsageError(f"expected at least 2 pictures to fit a head to, got {num_images}")
@@ -104,6 +120,10 @@ def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: He
     network.cpu()
     variances_C = fit_projection(network.projection, pooled_NC, whitening=config.whitening)
     _settle(network.projection, pooled_NC.mean(0, dtype=torch.float64))
+    if network.tokens is not None:
+        local_MC = torch.cat(local)
+        fit_tokens(network.tokens, local_MC)
+        _settle(network.tokens.projection, local_MC.mean(0, dtype=torch.float64))
     full_ND = torch.cat([F.normalize(network.projection(block), dim=-1) for block in pooled_NC.split(_BLOCK)])
     fit_share(network.dimension, full_ND, config.budget)
     _round_to_half(network.dimension)
@@ -118,6 +138,17 @@ def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: He
         energy_kept=_energy_kept(full_ND, dims_N),
         variance_axes={f"{percent}": _num_axes_of(variances_C, percent / 100) for percent in (50, 90, 99)},
     )
+
+
+def _pooled_and_local(network: EmbedderNetwork, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+    """(B, 1 + L, C): the pooled vector of each picture, then what L of its locations hold, evenly spread."""
+    features_BCHW = network.backbone(pixels_B3HW)
+    with torch.autocast(pixels_B3HW.device.type, enabled=False):
+        features_BCHW = full_precision(features_BCHW)
+        pooled_B1C = network.pooling(features_BCHW)[0][:, None]
+    local_BNC = features_BCHW.flatten(2).mT
+    every = -(-local_BNC.shape[1] // _LOCATIONS_PER_IMAGE)
+    return torch.cat([pooled_B1C, local_BNC[:, every // 2 :: every]], dim=1)
 
 
 def _round_to_half(module: nn.Module) -> None:

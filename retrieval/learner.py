@@ -48,9 +48,14 @@ class Learner(nn.Module):
 
         With several processes `pixels_B3HW` is this one's slice, targets and instances those of the whole batch.
         """
-        pooled_BC = gather_rows(self.network.pool(pixels_B3HW)[0])
+        return self.loss_of(gather_rows(self.network.pool(pixels_B3HW)[0]), targets_B, instances_B, widths)
+
+    def loss_of(
+        self, pooled_BC: torch.Tensor, targets_B: torch.Tensor, instances_B: torch.Tensor, widths: tuple[int, ...]
+    ) -> torch.Tensor:
+        """The loss of views that are pooled already, (B, C) in full precision; the rest as `forward`."""
         # Logits reach the inverse of the temperature, where bfloat16 is too coarse.
-        with torch.autocast(pixels_B3HW.device.type, enabled=False):
+        with torch.autocast(pooled_BC.device.type, enabled=False):
             loss = pooled_BC.new_zeros(())
             if self.classify is not None:
                 loss = loss + self.classify(self.network.projection(pooled_BC), targets_B, widths)

@@ -1,6 +1,7 @@
 """The metadata columns that a ranker reads: declared when it is trained, and what to do where a value is unknown."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ class MetadataColumns:
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
         """Rows by column name to numbers (N, M) float32, NaN where unknown, and categories (N, C) int64, 0 there.
 
-        Unknown is what is absent, None, no number where one is wanted, or a category never seen in training.
+        Unknown is what is absent, None, NaN, no number where one is wanted, or a category never seen in training.
         """
         numbers_NM = np.full((len(rows), len(self.numbers)), np.nan, np.float32)
         categories_NC = np.zeros((len(rows), len(self.categories)), np.int64)
@@ -54,7 +55,7 @@ class MetadataColumns:
             for m, column in enumerate(self.numbers):
                 numbers_NM[place, m] = (_number(row.get(column.name)) - column.mean) / column.spread
             for c, column in enumerate(self.categories):
-                categories_NC[place, c] = codes[c].get(str(row.get(column.name)), 0)
+                categories_NC[place, c] = codes[c].get(_category(row.get(column.name)), 0)
         return numbers_NM, categories_NC
 
     @classmethod
@@ -82,16 +83,23 @@ def _fit_number(name: str, values: list[float]) -> NumberColumn:
     known = np.array([value for value in values if not math.isnan(value)])
     if not len(known):
         raise UsageError(f"expected numbers in the column {name!r}, got none; declare it a category or leave it out")
-    return NumberColumn(name=name, mean=float(known.mean()), spread=float(known.std()) or 1.0)
+    mean, spread = float(known.mean()), float(known.std())
+    # Equal values may differ from their mean by a rounding error, which is no spread.
+    return NumberColumn(name=name, mean=mean, spread=spread if spread > 1e-12 * abs(mean) else 1.0)
 
 
 def _fit_category(name: str, values: list[Any]) -> CategoryColumn:
-    known = [str(value) for value in values if value is not None]
+    known = [value for value in map(_category, values) if value is not None]
     if not known:
         raise UsageError(f"expected values in the column {name!r}, got none; check its name or leave it out")
-    found, counts = np.unique(known, return_counts=True)
-    most = found[np.argsort(-counts, kind="stable")[:MAX_CATEGORIES]]
-    return CategoryColumn(name=name, values=tuple(sorted(map(str, most))))
+    counts = Counter(known)
+    most = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
+    return CategoryColumn(name=name, values=tuple(sorted(most)))
+
+
+def _category(value: Any) -> str | None:
+    is_unknown = value is None or isinstance(value, float | np.floating) and math.isnan(value)
+    return None if is_unknown else str(value)
 
 
 def _number(value: Any) -> float:

@@ -9,6 +9,7 @@ from torch import nn
 
 from retrieval import pooling
 from retrieval.coatnet import CONFIGS, CoAtNet, CoAtNetConfig
+from retrieval.device import full_precision
 from retrieval.dimension import DimensionPredictor
 from retrieval.energy_dimension import EnergyDimension
 from retrieval.errors import UsageError
@@ -103,7 +104,7 @@ class EmbedderNetwork(nn.Module):
         features_BCHW = self.backbone(pixels_B3HW)
         # What follows the backbone is small: in full precision it costs nothing, and scores keep their last digits.
         with torch.autocast(pixels_B3HW.device.type, enabled=False):
-            features_BCHW = features_BCHW.float()
+            features_BCHW = full_precision(features_BCHW)
             pooled_BC, attention_BHW = self.pooling(features_BCHW)
             full_BD = F.normalize(self.projection(pooled_BC), dim=-1)
             dims_B = self.dimension(full_BD if self.config.dimension == "energy" else pooled_BC)
@@ -114,7 +115,7 @@ class EmbedderNetwork(nn.Module):
         """The pooled vector (B, C) float32 and the attention map (B, h, w), before projection."""
         features_BCHW = self.backbone(pixels_B3HW)
         with torch.autocast(pixels_B3HW.device.type, enabled=False):
-            return self.pooling(features_BCHW.float())
+            return self.pooling(full_precision(features_BCHW))
 
 
 def scale_pixels(pixels_BHW3: torch.Tensor) -> torch.Tensor:

@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from retrieval.device import full_precision
 from retrieval.errors import UsageError
 
 
 def weighted_mean(features_BCHW: torch.Tensor, weights_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean over the locations by non-negative weights: (pooled (B, C), attention (B, H, W) that sums to 1)."""
-    weights_BHW = weights_BHW.float()
+    weights_BHW = full_precision(weights_BHW)
     attention_BHW = weights_BHW / weights_BHW.sum((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    pooled_BC = torch.einsum("bchw,bhw->bc", features_BCHW.float(), attention_BHW)
+    pooled_BC = torch.einsum("bchw,bhw->bc", full_precision(features_BCHW), attention_BHW)
     return pooled_BC, attention_BHW
 
 
@@ -55,7 +56,7 @@ class SoftmaxPooling(nn.Module):
 
     def forward(self, features_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden_BDHW = self.hidden(features_BCHW).tanh()
-        similarity_BHW = torch.einsum("bdhw,d->bhw", hidden_BDHW.float(), self.context)
+        similarity_BHW = torch.einsum("bdhw,d->bhw", full_precision(hidden_BDHW), self.context)
         attention_BHW = similarity_BHW.flatten(1).softmax(1).unflatten(1, similarity_BHW.shape[1:])
         return weighted_mean(features_BCHW, attention_BHW)
 
@@ -78,8 +79,8 @@ class MultiheadPooling(nn.Module):
     def forward(self, features_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         height, width = features_BCHW.shape[-2:]
         num_heads, head_dim = self.query_hD.shape
-        key_BhDN = self.key(features_BCHW).float().flatten(2).unflatten(1, (num_heads, head_dim))
-        value_BhDN = self.value(features_BCHW).float().flatten(2).unflatten(1, (num_heads, head_dim))
+        key_BhDN = full_precision(self.key(features_BCHW)).flatten(2).unflatten(1, (num_heads, head_dim))
+        value_BhDN = full_precision(self.value(features_BCHW)).flatten(2).unflatten(1, (num_heads, head_dim))
         similarity_BhN = torch.einsum("hd,bhdn->bhn", self.query_hD, key_BhDN) / head_dim**0.5
         attention_BhN = similarity_BhN.softmax(-1)
         pooled_BC = torch.einsum("bhn,bhdn->bhd", attention_BhN, value_BhDN).flatten(1)
@@ -101,7 +102,7 @@ class StructuredPooling(nn.Module):
         self.num_iterations = num_iterations
 
     def forward(self, features_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        score_B1HW = self.unary(features_BCHW).float()
+        score_B1HW = full_precision(self.unary(features_BCHW))
         across, down = self.coupling
         zero = torch.zeros_like(across)
         kernel = torch.stack([zero, down, zero, across, zero, across, zero, down, zero]).view(1, 1, 3, 3)

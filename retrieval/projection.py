@@ -1,6 +1,6 @@
 """The nested projection by principal axes: which numbers come first, and how much each weighs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -22,15 +22,27 @@ def batches(pixels_NHW3: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
 
 
 @torch.no_grad()
-def pooled_batches(network: EmbedderNetwork, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Pooled vectors (B, C) float32, on the CPU, of each batch of pixels (B, 3, H, W) in −1..1, as they come."""
+def inferred_batches(
+    network: EmbedderNetwork,
+    batches: Iterable[torch.Tensor],
+    part: Callable[[EmbedderNetwork, torch.Tensor], torch.Tensor],
+) -> Iterator[torch.Tensor]:
+    """`part(network, pixels)`, such as its pooled vectors, float32 on the CPU, of each batch of pixels, as they come.
+
+    Pixels are (B, 3, H, W) in −1..1; the network that computes is a folded copy on the network's own device.
+    """
     device = next(network.parameters()).device
     folded = fold_batch_norms(network).to(memory_format=torch.channels_last)
     for batch_B3HW in batches:
         with fast_autocast(device):
-            pooled_BC = folded.pool(batch_B3HW.to(device))[0]
+            output = part(folded, batch_B3HW.to(device))
         # Outside, so that whoever takes it does not compute in bfloat16 too.
-        yield pooled_BC.float().cpu()
+        yield output.float().cpu()
+
+
+def pooled_batches(network: EmbedderNetwork, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Pooled vectors (B, C) float32, on the CPU, of each batch of pixels (B, 3, H, W) in −1..1, as they come."""
+    return inferred_batches(network, batches, lambda folded, pixels_B3HW: folded.pool(pixels_B3HW)[0])
 
 
 def pooled_vectors(

@@ -25,6 +25,7 @@ from retrieval.ranker_features import (
     MetadataMatch,
     TokenMatch,
     affinity,
+    centred,
     standardised,
 )
 
@@ -69,7 +70,7 @@ class RankerConfig:
 class RelevanceAttention(nn.Module):
     """The scoring layer: described queries (Q,) and candidates (Q, K) to relevance (Q, K).
 
-    Every feature is standardised over the candidates of its query; a linear map of them says how relevant each is by
+    Every feature is compared over the candidates of its query alone; a linear map of them says how relevant each is by
     itself, and attention among the candidates corrects it. A fresh one ranks by similarity alone.
     """
 
@@ -109,18 +110,21 @@ class RelevanceAttention(nn.Module):
     def features(
         self, queries: Described, candidates: Described, feedback_QKF: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Standardised features (Q, K, F) and the candidates' affinity (Q, K, K)."""
+        """What is weighed, (Q, K, F), of mean 0 over the candidates; and the candidates' affinity (Q, K, K)."""
         affinity_QKK = affinity(candidates.vectors)
         by_vector = [standardised(values_QK) for values_QK in self.global_match(queries, candidates)]
         has_tokens_QK = candidates.mask.any(-1) & queries.mask.any(-1)[:, None]
         matches_QKH = self.token_match(queries.tokens, queries.mask, candidates.tokens, candidates.mask)
         by_token = [standardised(values_QK, has_tokens_QK) for values_QK in matches_QKH.unbind(-1)]
         first_QK = (torch.stack([by_vector[0], *by_token], dim=-1) * self.first).sum(-1)
-        others = [*self.context(first_QK, affinity_QKK), *self.metadata_match(queries, candidates)]
+        by_context = [standardised(values_QK) for values_QK in self.context(first_QK, affinity_QKK)]
+        # These have a scale of their own: a single judgment among a hundred candidates must not look like a strong one.
+        by_metadata = [centred(*feature) for feature in self.metadata_match(queries, candidates)]
         if feedback_QKF is None:
             feedback_QKF = candidates.vectors.new_zeros(*candidates.dims.shape, NUM_FEEDBACK)
-        others += feedback_QKF.unbind(-1)
-        return torch.stack([*by_vector, *by_token, *map(standardised, others)], dim=-1), affinity_QKK
+        by_feedback = [centred(values_QK) for values_QK in feedback_QKF.unbind(-1)]
+        features = [*by_vector, *by_token, *by_context, *by_metadata, *by_feedback]
+        return torch.stack(features, dim=-1), affinity_QKK
 
 
 class DifferentiableSearchEngine(nn.Module):

@@ -58,20 +58,21 @@ class MetadataMatch(nn.Module):
         self.alike = nn.ModuleList(nn.Embedding(size, num_channels) for size in category_sizes)
         self.num_features = 2 * num_numbers + 3 * len(category_sizes)
 
-    def forward(self, queries: Described, candidates: Described) -> list[torch.Tensor]:
+    def forward(self, queries: Described, candidates: Described) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Features (Q, K), each with a mask of the candidates that it is known for, or None where it is for all."""
         features = []
         for a_Q, b_QK in zip(queries.numbers.unbind(-1), candidates.numbers.unbind(-1), strict=True):
             apart_QK = -(a_Q[:, None] - b_QK).abs()
             known_QK = ~apart_QK.isnan()
-            features += [apart_QK.nan_to_num(0.0).clamp_min(-4), known_QK.to(apart_QK)]
+            features += [(apart_QK.nan_to_num(0.0).clamp_min(-4), known_QK), (known_QK.to(apart_QK), None)]
         pairs = zip(self.alike, queries.categories.unbind(-1), candidates.categories.unbind(-1), strict=True)
         for alike, a_Q, b_QK in pairs:
             known_QK = (a_Q[:, None] > 0) & (b_QK > 0)
             a_Q1C, b_QKC = (F.normalize(alike(values), dim=-1) for values in (a_Q[:, None], b_QK))
             features += [
-                ((a_Q[:, None] == b_QK) & known_QK).to(a_Q1C),
-                (a_Q1C * b_QKC).sum(-1) * known_QK,
-                known_QK.to(a_Q1C),
+                (((a_Q[:, None] == b_QK) & known_QK).to(a_Q1C), None),
+                ((a_Q1C * b_QKC).sum(-1) * known_QK, None),
+                (known_QK.to(a_Q1C), None),
             ]
         return features
 
@@ -79,7 +80,15 @@ class MetadataMatch(nn.Module):
 def affinity(vectors_QKD: torch.Tensor) -> torch.Tensor:
     """Inner products (Q, K, K) of the candidates with each other, 0 with themselves."""
     affinity_QKK = vectors_QKD @ vectors_QKD.mT
-    return affinity_QKK * (1 - torch.eye(affinity_QKK.shape[-1], dtype=affinity_QKK.dtype))
+    return affinity_QKK * (1 - torch.eye(affinity_QKK.shape[-1]).to(affinity_QKK))
+
+
+def centred(values_QK: torch.Tensor, counts_QK: torch.Tensor | None = None) -> torch.Tensor:
+    """Less their mean over the candidates of each query; 0 where `counts_QK` (bool) is False."""
+    if counts_QK is None:
+        return values_QK - values_QK.mean(-1, keepdim=True)
+    num_Q1 = counts_QK.sum(-1, keepdim=True).clamp_min(1)
+    return (values_QK - (values_QK * counts_QK).sum(-1, keepdim=True) / num_Q1) * counts_QK
 
 
 def standardised(values_QK: torch.Tensor, counts_QK: torch.Tensor | None = None) -> torch.Tensor:
@@ -87,12 +96,10 @@ def standardised(values_QK: torch.Tensor, counts_QK: torch.Tensor | None = None)
 
     So only the difference between candidates of one query is seen, whatever the corpus.
     """
-    if counts_QK is None:
-        counts_QK = torch.ones_like(values_QK, dtype=torch.bool)
-    num_Q1 = counts_QK.sum(-1, keepdim=True).clamp_min(1)
-    centred_QK = (values_QK - (values_QK * counts_QK).sum(-1, keepdim=True) / num_Q1) * counts_QK
-    spread_Q1 = (centred_QK.square().sum(-1, keepdim=True) / num_Q1 + 1e-8).sqrt()
-    return centred_QK / spread_Q1
+    centred_QK = centred(values_QK, counts_QK)
+    num = centred_QK.shape[-1] if counts_QK is None else counts_QK.sum(-1, keepdim=True).clamp_min(1)
+    # The floor keeps rounding errors of candidates that are all alike from looking like differences.
+    return centred_QK / (centred_QK.square().sum(-1, keepdim=True) / num + 1e-6).sqrt()
 
 
-__all__ = ["CandidateContext", "GlobalMatch", "MetadataMatch", "TokenMatch", "affinity", "standardised"]
+__all__ = ["CandidateContext", "GlobalMatch", "MetadataMatch", "TokenMatch", "affinity", "centred", "standardised"]

@@ -1,6 +1,5 @@
 """The first stage of training: what pictures look like, from the last checkpoint to the end."""
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,18 +12,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from retrieval.augment import Augment
-from retrieval.checkpoints import Log, Progress, load_checkpoint, save_atomically, save_checkpoint
+from retrieval.checkpoints import Log, Progress, finite, load_checkpoint, save_atomically, save_checkpoint
 from retrieval.datasets import LabelledImages
 from retrieval.device import fast_autocast
 from retrieval.distort import distort
 from retrieval.distributed import Ranks
-from retrieval.errors import TrainingError
 from retrieval.layers.norm import synchronise_batch_norms
 from retrieval.learner import Learner, parameter_groups
 from retrieval.metrics import retrieval_metrics
 from retrieval.network import EmbedderNetwork
 from retrieval.projection import fit_projection, pooled_vectors
 from retrieval.sampling import Sampler
+from retrieval.schedule import warm_cosine
 from retrieval.train_config import TrainConfig
 
 
@@ -131,31 +130,10 @@ def averaging(decay: float) -> Callable[[list, list, torch.Tensor | int], None]:
     return average
 
 
-def finite(name: str, value: torch.Tensor, step: int, out: Path) -> float:
-    """The number in a tensor; raises `TrainingError` if it is none."""
-    number = value.item()
-    if math.isfinite(number):
-        return number
-    checkpoint = out / "checkpoint.pt"
-    last_good = f"the last good weights are in {checkpoint}" if checkpoint.exists() else "no weights were saved yet"
-    raise TrainingError(
-        f"expected a finite {name}, got {number} at step {step}; {last_good}: "
-        "run again with a lower learning rate, or into an empty folder"
-    )
-
-
 def learning_rate_schedule(config: TrainConfig, steps_per_epoch: int) -> Callable[[int], float]:
     """Linear warm-up, then half a cosine down to a hundredth."""
-    warmup = max(1, round(config.warmup_epochs * steps_per_epoch))
-    total = config.epochs * steps_per_epoch
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return config.learning_rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, total - warmup)
-        return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-    return rate
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    return warm_cosine(config.learning_rate, warmup=warmup, total=config.epochs * steps_per_epoch)
 
 
 @torch.no_grad()

@@ -27,11 +27,10 @@ class ShortenConfig:
     recipe: str = "interpolated"
     budget: float = 112.0
     budgets: tuple[float, float] = (44.0, 144.0)
-    steps: int = 150
+    steps: int = 300
     batch_size: int = 2048
     learning_rate: float = 2e-3
-    weight_decay: float = 0.3
-    clip_norm: float = 0.3
+    weight_decay: float = 1e-2
     budget_weight: float = 20.0
     terms: RankingTerms = field(default_factory=RankingTerms)
     complexity_weight: float = 10.0
@@ -114,8 +113,6 @@ def shorten(
             loss = loss + config.complexity_weight * (config.complexity_correlation - follows).relu().square()
         optimizer.zero_grad()
         loss.backward()
-        # The first steps' gradient of the correlation is hundreds of times the later ones'.
-        nn.utils.clip_grad_norm_(predictor.parameters(), config.clip_norm)
         optimizer.step()
         schedule.step()
     predictor.eval()

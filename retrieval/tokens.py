@@ -51,7 +51,7 @@ class Tokens:
         """The tokens of some of the images, by their places, in that order; an image may be named twice."""
         images = np.asarray(images, dtype=np.int64)
         counts = self.counts[images]
-        return Tokens(values=self.values[rows_of(self.offsets[images], counts)], counts=counts)
+        return Tokens(values=self.values[rows_of(self.offsets[:-1][images], counts)], counts=counts)
 
     def padded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (N, T, D) float32, unit vectors, zero where there is none; mask (N, T), True where there is one."""

@@ -23,7 +23,7 @@ class TrainConfig:
     `samples_per_class`: how many pictures a class has in a batch, 0 for as many as chance gives; `loss_learning_rate`:
     that of the loss's own parameters, the network's when left out. `instance_weight`: weight of telling pictures, or
     groups of them, apart, which takes two views or more. `ema_decay`: of the moving average of the weights, which is
-    what is validated and kept; 0 for none.
+    what is validated and kept; 0 for none. `token_dim`: numbers of a local token, 0 for an embedder without.
     """
 
     backbone: str = "coatnet_mini"
@@ -39,6 +39,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     warmup_epochs: float = 1.0
     drop_path: float = 0.05
+    token_dim: int = 64
     loss: str = "softmax"
     nested: bool = True
     samples_per_class: int = 0
@@ -89,7 +90,12 @@ class TrainConfig:
         base = _base(self.backbone)
         transformer = replace(base.transformer, attention=self.attention)
         backbone = replace(base, transformer=transformer, drop_path=self.drop_path, image_size=self.train_size)
-        return EmbedderConfig(backbone=backbone, pooling=self.pooling, image_size=self.image_size)
+        return EmbedderConfig(
+            backbone=backbone,
+            pooling=self.pooling,
+            image_size=self.image_size,
+            token_dim=min(self.token_dim, backbone.channels[-1]),
+        )
 
 
 def _base(name: str) -> CoAtNetConfig:

@@ -20,6 +20,7 @@ from retrieval.datasets import LabelledImages
 from retrieval.distort import distort
 from retrieval.energy_dimension import check_budget
 from retrieval.errors import MissingExtraError, UsageError
+from retrieval.fit_tokens import fit_tokens, local_features
 from retrieval.network import EmbedderNetwork
 from retrieval.projection import fit_projection, pooled_vectors
 from retrieval.shorten import prepare_ground, shorten
@@ -92,7 +93,8 @@ def new_learner(config: TrainConfig, training: LabelledImages, start_from: Embed
         network = EmbedderNetwork(config.embedder)
     else:
         # Bias tables are resized as they are read, so the backbone keeps the size that they were made for.
-        shape = replace(start_from.config, image_size=config.image_size, dimension="learned")
+        token_dim = min(config.token_dim, start_from.backbone.num_channels)
+        shape = replace(start_from.config, image_size=config.image_size, dimension="learned", token_dim=token_dim)
         network = EmbedderNetwork(shape)
         network.backbone.load_state_dict(start_from.backbone.state_dict())
         network.pooling.load_state_dict(start_from.pooling.state_dict())
@@ -119,11 +121,12 @@ def fit_heads(learner: Learner, training: LabelledImages) -> None:
 def shape_embedding(
     network: EmbedderNetwork, config: TrainConfig, training: LabelledImages, *, show_progress_bar: bool = False
 ) -> None:
-    """The last two stages, in place and on the CPU: fit the projection, then teach the dimension predictor."""
-    every = -(-len(training) // config.shorten.num_pictures)
-    pixels, targets = training.pixels[::every], training.targets[::every]
+    """The last two stages, in place and on the CPU: fit the projections, then teach the dimension predictor."""
+    pixels, targets = (some_of(values, config.shorten.num_pictures) for values in (training.pixels, training.targets))
     pooled_NC = pooled_vectors(network, pixels, show_progress_bar=show_progress_bar)
     distorted_NC = pooled_vectors(network, distort(pixels), show_progress_bar=show_progress_bar)
+    if network.tokens is not None:
+        fit_tokens(network.tokens, local_features(network, some_of(pixels, _NUM_FOR_TOKENS)))
     network.cpu()
     has_label = targets >= 0
     fit_projection(network.projection, pooled_NC[has_label] if has_label.any() else pooled_NC)
@@ -138,3 +141,12 @@ def shape_embedding(
         num_candidates=config.shorten.num_candidates,
     )
     shorten(network.dimension, ground, config.shorten, seed=config.seed, show_progress_bar=show_progress_bar)
+
+
+_NUM_FOR_TOKENS = 8192
+"""Pictures whose locations say what the tokens' axes are."""
+
+
+def some_of(values_N: np.ndarray, most: int) -> np.ndarray:
+    """Every so many-th, so that there are at most `most`."""
+    return values_N[:: -(-len(values_N) // most)]

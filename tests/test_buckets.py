@@ -364,3 +364,23 @@ def test_cuda_without_a_gpu_says_what_to_install(monkeypatch):
     with pytest.raises(UsageError, match="install faiss-gpu in place of faiss-cpu"):
         BucketedIndex(device="cuda")
     assert BucketedIndex(device="auto").device == "cpu"
+
+
+@pytest.mark.parametrize("index_type", ["Flat", "HNSW8"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_stored_vectors_by_id(index_type, dtype):
+    vectors, dims = random_vectors(50, seed=3)
+    index = BucketedIndex(dtype=dtype, device="cpu", index_type=index_type)
+    ids = np.random.default_rng(0).permutation(500)[:50]
+    index.add(ids[:20], vectors[:20], dims[:20])
+    for _ in range(2):  # what is found again after more was added
+        wanted = np.random.default_rng(1).integers(0, 20, 30)
+        np.testing.assert_array_equal(index.vectors(ids[wanted]), vectors[wanted].astype(dtype).astype(np.float32))
+        if index.num_images == 20:
+            index.add(ids[20:], vectors[20:], dims[20:])
+    np.testing.assert_array_equal(index.vectors(ids), vectors.astype(dtype).astype(np.float32))
+    assert index.vectors(np.empty(0, np.int64)).shape == (0, 512)
+    with pytest.raises(UsageError, match="expected ids that the index holds, got 2 others of 3"):
+        index.vectors([ids[0], 500, -1])
+    with pytest.raises(UsageError, match="got 1 others of 1"):
+        BucketedIndex().vectors([0])

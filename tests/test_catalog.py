@@ -138,3 +138,14 @@ def test_anything_but_one_condition_on_the_columns_is_refused(condition, tmp_pat
 def test_tables_of_no_rows_take_conditions_too():
     assert Catalog(join([]), np.zeros(0, dtype=bool)).where("dim > 3").tolist() == []
     assert isinstance(join([]), pa.Table)
+
+
+def test_values_and_rows_by_hand():
+    tables = [table_of([row(1, price=2.5), row(2)]), table_of([row(3, price=4.0), row(2, "again")])]
+    catalog = Catalog(join(tables), np.array([True, False, True, True]))
+    for _ in range(2):
+        assert catalog.values("dim", np.array([3, 0, 3])).to_pylist() == [42, 41, 42]
+        assert catalog.values("price", np.array([2, 1])).to_pylist() == [4.0, None]
+    assert catalog.values("id", np.empty(0, np.int64)).to_pylist() == []
+    assert catalog.find(["2.png", "3.png", "none.png"]) == {"2.png": 3, "3.png": 2}
+    assert catalog.find([]) == {} and Catalog(join([]), np.empty(0, bool)).find(["1.png"]) == {}

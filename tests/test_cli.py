@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import Index
-from retrieval import __version__
+from indexer import Index, manifest
+from retrieval import Ranker, __version__
+from retrieval.ranker import RankerConfig, RelevanceAttention
 from ui import cli, demo
 from ui.printing import bar, plain, shorten, table
 
@@ -120,7 +121,7 @@ def test_a_picture_of_the_index_finds_itself_first(spyglass, built, pictures, de
 
 
 def test_search_is_narrowed_by_where_min_score_and_k(spyglass, built, pictures):
-    query = ("search", pictures / NAMES[0], "--index", built, "--json")
+    query = ("search", pictures / NAMES[0], "--index", built, "--no-rerank", "--json")
     everything = spyglass(*query).json["hits"]
     assert len(everything) == len(NAMES)
     warm = spyglass(*query, "--where", "label = 'warm' AND width >= 100").json["hits"]
@@ -133,7 +134,7 @@ def test_search_is_narrowed_by_where_min_score_and_k(spyglass, built, pictures):
 
 def test_search_takes_several_queries_a_crop_and_pictures_to_subtract(spyglass, built, pictures):
     def scores(*arguments):
-        answer = spyglass("search", *arguments, "--index", built, "--json")
+        answer = spyglass("search", *arguments, "--index", built, "--no-rerank", "--json")
         assert answer.code == 0
         return {hit["id"]: hit["score"] for hit in answer.json["hits"]}
 
@@ -151,7 +152,7 @@ def test_search_takes_several_queries_a_crop_and_pictures_to_subtract(spyglass, 
 
 
 def test_search_prints_an_aligned_table_or_the_paths_alone(spyglass, built, pictures):
-    answer = spyglass("search", pictures / NAMES[0], "--index", built)
+    answer = spyglass("search", pictures / NAMES[0], "--index", built, "--no-rerank")
     heading, *lines = answer.out.splitlines()
     assert heading.split() == ["rank", "score", "similarity", "dim", "of", "512", "label", "picture"]
     assert len(lines) == len(NAMES)
@@ -163,6 +164,64 @@ def test_search_prints_an_aligned_table_or_the_paths_alone(spyglass, built, pict
     assert sorted(paths.out.splitlines()) == sorted(str(pictures / name) for name in NAMES)
     none = spyglass("search", pictures / NAMES[0], "--index", built, "--where", "label = 'x'")
     assert none.out == "no hits\n" and none.code == 0
+
+
+@pytest.fixture(scope="module")
+def contrary(tmp_path_factory, built) -> Path:
+    """A ranker for the shipped model, that turns the order by similarity round."""
+    attention = RelevanceAttention(RankerConfig())
+    attention.weigh.weight.data[:, 0] = -1
+    folder = tmp_path_factory.mktemp("ranker") / "contrary"
+    Ranker(attention, embedder=manifest.read(built).model.fingerprint).save(folder)
+    return folder
+
+
+def test_search_reranks(spyglass, built, pictures, contrary):
+    query = ("search", pictures / NAMES[0], "--index", built)
+    alike = [hit["id"] for hit in spyglass(*query, "--no-rerank", "--json").json["hits"]]
+    hits = spyglass(*query, "--ranker", contrary, "--rerank", 4, "-k", 3, "--json").json["hits"]
+    assert [hit["id"] for hit in hits] == alike[3:0:-1]
+    assert [hit["similarity_rank"] for hit in hits] == [4, 3, 2]
+    assert hits[0]["score"] > hits[1]["score"] > 0 and hits[0]["similarity"] < hits[1]["similarity"]
+    heading, *lines = spyglass(*query, "--ranker", contrary, "--rerank", 4, "-k", 3).out.splitlines()
+    assert heading.split()[:5] == ["rank", "was", "score", "similarity", "dim"]
+    assert [line.split()[:2] for line in lines] == [["1", "4"], ["2", "3"], ["3", "2"]]
+    assert spyglass(*query, "--no-rerank", "--json").json["hits"][0]["similarity_rank"] is None
+    expanded = spyglass(*query, "--no-rerank", "--expand", 2, "--json").json["hits"]
+    assert expanded[0]["id"] == alike[0] and expanded[0]["score"] != pytest.approx(hits[0]["score"])
+
+
+def test_search_explains(spyglass, pictures, tmp_path, contrary, device):
+    folder, index = tmp_path / "photos", tmp_path / "my.index"
+    shutil.copytree(pictures / "warm", folder)
+    assert spyglass("index", folder, "--index", index, "--workers", 0, "--device", device).code == 0
+    command = ("search", pictures / NAMES[0], "--index", index, "--ranker", contrary, "--crop", "0,0,100,80", "--json")
+    answer = spyglass(*command, "--explain", tmp_path / "why")
+    assert answer.code == 0 and len(answer.json["hits"]) == 2
+    stems = [f"{hit['rank']:02}-{Path(hit['id']).stem}" for hit in answer.json["hits"]]
+    files = {path.name for path in (tmp_path / "why").iterdir()}
+    assert files == {f"{stem}.{kind}" for stem in stems for kind in ("png", "npz")}
+    with Image.open(next((tmp_path / "why").glob("01-*.png"))) as image:
+        assert image.width > 900 and image.height > 300
+
+    (folder / "fire.jpg").unlink()
+    answer = spyglass(*command, "--explain", tmp_path / "again")
+    assert answer.code == 3 and len(answer.json["hits"]) == 2
+    assert {path.name[3:] for path in (tmp_path / "again").iterdir()} == {"sunset.png", "sunset.npz"}
+
+
+def test_search_without_what_reranking_needs(spyglass, built, pictures, tmp_path, contrary, device):
+    bare, folder = tmp_path / "bare.index", pictures / "warm"
+    command = ("index", folder, "--index", bare, "--tokens", 0, "--workers", 0, "--device", device)
+    assert spyglass(*command).code == 0
+    answer = spyglass("search", pictures / NAMES[0], "--index", bare, "--rerank", 5, "--ranker", contrary)
+    assert (answer.code, answer.out) == (1, "") and answer.err.count("\n") == 1
+    assert f"add them, without indexing anew, with: spyglass tokens --index {bare}" in answer.err
+
+    Ranker(RelevanceAttention(RankerConfig()), embedder="0" * 64).save(tmp_path / "foreign")
+    answer = spyglass("search", pictures / NAMES[0], "--index", built, "--ranker", tmp_path / "foreign")
+    assert (answer.code, answer.out) == (4, "") and answer.err.count("\n") == 1
+    assert answer.err.startswith("error: expected a ranker trained for the model of")
 
 
 def test_search_draws_a_sheet(spyglass, built, pictures, tmp_path):
@@ -252,6 +311,11 @@ def test_a_source_that_is_not_there_leaves_no_index_behind(spyglass, tmp_path):
         (["search", "q.jpg", "--index", "x", "--crop", "1,2,3"], "expected --crop X,Y,W,H in pixels"),
         (["search", "q.jpg", "--index", "x", "--crop", "1,2,3,0"], "expected --crop X,Y,W,H in pixels"),
         (["search", "q.jpg", "--index", "x", "--json", "--paths-only"], "expected --json or --paths-only, got both"),
+        (["search", "q.jpg", "--index", "x", "--rerank", "5", "--no-rerank"], "expected --rerank or --no-rerank, got"),
+        (["search", "q.jpg", "--index", "x", "--rerank", "-1"], "Invalid value for '--rerank'"),
+        (["search", "q.jpg", "--index", "x", "--no-rerank", "--ranker", "r"], "expected --ranker with re-ranking, got"),
+        (["search", "q.jpg", "--index", "x", "--rerank", "0", "--explain", "d"], "expected --explain with re-ranking"),
+        (["search", "q.jpg", "r.jpg", "--index", "x", "--explain", "d"], "expected one query with --explain, got 2"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(spyglass, arguments, complaint):

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from retrieval import Embedder, Embeddings
 from retrieval.coatnet import CONFIGS
 from retrieval.errors import ImageError, UsageError, WeightsError
+from retrieval.images import read_pixels
 from retrieval.layers.folding import fold_batch_norms
-from retrieval.network import EmbedderConfig, EmbedderNetwork
+from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
 from retrieval.timm_weights import CONFIGS as TIMM_CONFIGS
 
 
@@ -135,6 +136,95 @@ def test_concatenate_keeps_order(embedder):
     np.testing.assert_array_equal(joined.dims, np.concatenate([part.dims for part in parts]))
 
 
+@pytest.fixture(scope="module")
+def embedder_with_tokens() -> Embedder:
+    # So short that their lengths rather than the map's 16 locations say how many tokens there are.
+    return Embedder(small_network(token_dim=8, min_dim=1, max_dim=128), device="cpu")
+
+
+def from_dark_to_bright(num: int) -> list[np.ndarray]:
+    """Pictures that this model gives other lengths."""
+    return [picture // 8 + 220 * place // num for place, picture in enumerate(pictures(num))]
+
+
+def test_the_more_numbers_the_more_tokens(embedder_with_tokens):
+    found = embedder_with_tokens.encode(from_dark_to_bright(12), token_bytes=4096)
+    assert found.tokens.values.shape == (found.tokens.counts.sum(), 8) == (len(found.token_places), 8)
+    assert found.tokens.counts.tolist() == np.ceil(found.dims / 8).clip(1, 16).astype(int).tolist()
+    assert len(set(found.tokens.counts.tolist())) >= 4
+
+
+def test_tokens_are_of_the_most_attended_locations(embedder_with_tokens):
+    images = from_dark_to_bright(6)
+    found = embedder_with_tokens.encode(images, token_bytes=48)
+    assert found.tokens.counts.max() == 6
+    pixels = np.stack([read_pixels(image, 64) for image in images])
+    with torch.no_grad():
+        every_NLD = embedder_with_tokens.network(scale_pixels(torch.from_numpy(pixels))).tokens
+    stored_NTD, mask_NT = found.tokens.padded()
+    ends = found.tokens.offsets[1:-1]
+    for attention, places, stored_TD, every_LD, mask_T in zip(
+        found.attention, np.split(found.token_places, ends), stored_NTD, every_NLD, mask_NT, strict=True
+    ):
+        assert places.tolist() == np.argsort(-attention.ravel(), kind="stable")[: len(places)].tolist()
+        assert (stored_TD[mask_T] * every_LD[places]).sum(1).min() > 0.99  # bfloat16 and a byte a number
+
+
+def test_tokens_take_no_more_bytes_than_they_may(embedder_with_tokens):
+    images = from_dark_to_bright(4)
+    for token_bytes in (8, 20, 64):
+        tokens = embedder_with_tokens.encode(images, token_bytes=token_bytes).tokens
+        assert 0 < tokens.counts.max() * 8 <= token_bytes
+    without = embedder_with_tokens.encode(images, token_bytes=0)
+    assert without.tokens is None and without.token_places is None
+
+
+def test_tokens_of_batches_are_one_after_the_other(embedder_with_tokens):
+    images = from_dark_to_bright(7)
+    whole = embedder_with_tokens.encode(images, batch_size=7)
+    parts = [embedder_with_tokens.encode(images[start : start + 3]) for start in (0, 3, 6)]
+    joined = Embeddings.concatenate(parts)
+    assert joined.tokens.values.tolist() == [row for part in parts for row in part.tokens.values.tolist()]
+    assert joined.token_places.tolist() == [place for part in parts for place in part.token_places.tolist()]
+    assert len(joined.tokens) == 7
+    # bfloat16 sums in another order: places may swap and a length may be rounded to its neighbour, the rest is alike.
+    assert np.abs(joined.tokens.counts - whole.tokens.counts).max() <= 1
+    (joined_NTD, _), (whole_NTD, _) = joined.tokens.padded(), whole.tokens.padded()
+    cosines_NTT = torch.nn.functional.normalize(joined_NTD, dim=-1) @ whole_NTD.mT
+    assert (cosines_NTT[:, 0].amax(1) > 0.99).all()
+    mixed = Embeddings.concatenate([parts[0], embedder_with_tokens.encode(images[3:], token_bytes=0)])
+    assert mixed.tokens is None and mixed.token_places is None and len(mixed) == 7
+
+
+def test_no_pictures_have_no_tokens(embedder, embedder_with_tokens):
+    none = embedder_with_tokens.encode([])
+    assert len(none.tokens) == 0 and none.tokens.values.shape == (0, 8) and none.token_places.shape == (0,)
+    assert embedder_with_tokens.encode([], token_bytes=0).tokens is None and embedder.encode([]).tokens is None
+
+
+def test_an_embedder_without_tokens_gives_none(embedder, embedder_with_tokens):
+    assert (embedder.token_dim, embedder_with_tokens.token_dim) == (0, 8)
+    found = embedder.encode(pictures(2))
+    assert found.tokens is None and found.token_places is None
+
+
+def test_tokens_are_saved_with_the_rest(embedder_with_tokens, tmp_path):
+    embedder_with_tokens.save(tmp_path)
+    loaded = Embedder.load(tmp_path, device="cpu")
+    assert loaded.token_dim == 8 and loaded.fingerprint == embedder_with_tokens.fingerprint
+    weight = embedder_with_tokens.network.tokens.projection.weight
+    torch.testing.assert_close(loaded.network.tokens.projection.weight, weight.half().float(), rtol=0, atol=0)
+
+
+def test_weights_without_tokens_keep_the_fingerprint_that_they_had(embedder, embedder_with_tokens):
+    without, having = EmbedderConfig().to_dict(), EmbedderConfig(token_dim=8).to_dict()
+    assert "token_dim" not in without and having["token_dim"] == 8
+    assert EmbedderConfig.from_dict(without) == EmbedderConfig() != EmbedderConfig.from_dict(having)
+    assert EmbedderConfig.from_dict(having) == EmbedderConfig(token_dim=8)
+    assert not any(key.startswith("tokens") for key in embedder.network.state_dict())
+    assert embedder.fingerprint != embedder_with_tokens.fingerprint
+
+
 def test_shipped_weights_load_by_default():
     embedder = Embedder.load(device="cpu")
     assert embedder.name == "default"
@@ -148,12 +238,23 @@ def test_shipped_weights_load_by_default():
         (lambda e: e.encode([np.zeros((4, 4), np.uint8)]), ImageError, r"got uint8 \(4, 4\)"),
         (lambda e: e.encode([], batch_size=0), UsageError, "batch_size of at least 1, got 0"),
         (lambda e: e.encode_pixels(np.zeros((1, 8, 8, 3), np.uint8)), UsageError, r"expected pixels \(N, 64, 64, 3\)"),
+        (
+            lambda e: EmbedderConfig(token_dim=-1),
+            UsageError,
+            r"^expected a token_dim of 0 \(no tokens\) or more, got -1$",
+        ),
         (lambda e: e.to("tpu"), UsageError, "expected device 'auto', 'cpu' or 'cuda', got 'tpu'"),
     ],
 )
 def test_wrong_use_is_told(embedder, act, error, message):
     with pytest.raises(error, match=message):
         act(embedder)
+
+
+@pytest.mark.parametrize("token_bytes", [-1, 7, 4097])
+def test_bytes_that_tokens_cannot_take_are_told(embedder_with_tokens, token_bytes):
+    with pytest.raises(UsageError, match=rf"^expected token_bytes of 0, or from 8 .* to 4096, got {token_bytes}$"):
+        embedder_with_tokens.encode(pictures(1), token_bytes=token_bytes)
 
 
 def test_what_is_no_model_is_told(embedder, tmp_path):

@@ -12,7 +12,8 @@ from toy import COLOURS, coloured, write_coloured
 
 from retrieval.evaluation_table import Evaluation, EvaluationRow
 from ui.cli import run
-from ui.curve import _ticks, draw_curve
+from ui.curve import draw_curve
+from ui.drawing import ticks as round_numbers
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_mistakes_are_named_before_the_work_begins(folders, tmp_path, capsys):
 
 @pytest.mark.parametrize("low, high", [(0.2, 0.9), (49.7, 63.1), (0, 100), (97, 101.2), (3.1, 3.11)])
 def test_ticks_are_round_and_few(low, high):
-    ticks = _ticks(low, high)
+    ticks = round_numbers(low, high)
     assert 3 <= len(ticks) <= 10 and low <= ticks[0] and ticks[-1] <= high
     np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0])
     assert float(f"{ticks[1] - ticks[0]:.0e}"[0]) in (1, 2, 5)

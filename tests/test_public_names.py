@@ -15,7 +15,7 @@ def parameters(function) -> list[str]:
 
 @pytest.mark.parametrize(
     ("package", "names"),
-    [(retrieval, ["Embedder", "Embeddings"]), (indexer, ["AddReport", "Hit", "Index"])],
+    [(retrieval, ["Embedder", "Embeddings", "Ranker"]), (indexer, ["AddReport", "Hit", "Index", "TokensReport"])],
     ids=["retrieval", "indexer"],
 )
 def test_names_of_a_package(package, names):
@@ -38,8 +38,17 @@ def test_version():
         ("retrieval.backbones", "load_backbone", ["spec", "weights", "image_size"]),
         ("retrieval.pooling", "create", ["kind", "num_channels"]),
         ("retrieval.embedder", "Embedder.load", ["path_or_name", "device"]),
-        ("retrieval.embedder", "Embedder.encode", ["images", "batch_size", "show_progress_bar", "device"]),
-        ("retrieval.embedder", "Embeddings", ["vectors", "full", "dims", "attention", "tokens"]),
+        (
+            "retrieval.embedder",
+            "Embedder.encode",
+            ["images", "batch_size", "show_progress_bar", "device", "token_bytes"],
+        ),
+        ("retrieval.embedder", "Embeddings", ["vectors", "full", "dims", "attention", "tokens", "token_places"]),
+        ("retrieval.ranker_weights", "Ranker", ["attention", "embedder", "name"]),
+        ("retrieval.ranker_weights", "Ranker.load", ["path_or_name"]),
+        ("retrieval.ranker_weights", "Ranker.save", ["folder", "notes"]),
+        ("retrieval.ranker_weights", "Ranker.score", ["queries", "candidates", "feedback"]),
+        ("retrieval.ranker_weights", "Ranker.explain", ["query", "candidate"]),
         (
             "retrieval.evaluate",
             "evaluate",
@@ -62,9 +71,16 @@ def test_parameters(module, name, expected):
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("create", ["path", "embedder", "widths", "dtype"]),
+        ("create", ["path", "embedder", "widths", "dtype", "index_type", "token_bytes"]),
         ("open", ["path", "embedder", "device"]),
-        ("search", ["query", "top_k", "subtract", "crop", "where", "min_score"]),
+        (
+            "search",
+            ["query", "top_k", "subtract", "crop", "where", "min_score"]
+            + ["rerank", "ranker", "expand", "metadata", "user"],
+        ),
+        ("search_many", ["queries", "options"]),
+        ("explain", ["query", "image", "ranker", "crop"]),
+        ("add_tokens", ["token_bytes", "batch_size", "num_workers", "show_progress_bar", "commit_seconds"]),
         ("info", []),
         ("verify", []),
         ("catalog", []),
@@ -82,7 +98,9 @@ def test_parameters_of_add():
 
 
 def test_what_a_hit_and_a_report_hold():
-    assert parameters(indexer.Hit) == ["rank", "id", "uri", "score", "similarity", "dim", "label", "columns"]
+    own = ["rank", "id", "uri", "score", "similarity", "dim", "label", "columns"]
+    assert parameters(indexer.Hit) == [*own, "similarity_rank"]
+    assert parameters(indexer.TokensReport) == ["added", "unchanged", "skipped", "seconds", "failures"]
     assert parameters(indexer.AddReport) == [
         "added",
         "unchanged",

@@ -39,7 +39,8 @@ class ToyEmbedder:
         vectors = np.where(np.arange(512) < dims[:, None], full, 0)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         tokens = self._tokens(thumbnails, dims, token_bytes) if self.token_dim and token_bytes else {}
-        return SimpleNamespace(vectors=vectors, full=full, dims=dims, **{"tokens": None, "token_places": None} | tokens)
+        without = {"attention": np.full((len(pixels), 4, 4), 1 / 16, np.float32), "tokens": None, "token_places": None}
+        return SimpleNamespace(vectors=vectors, full=full, dims=dims, **without | tokens)
 
     def _tokens(self, thumbnails: np.ndarray, dims: np.ndarray, token_bytes: int) -> dict:
         from retrieval.tokens import Tokens  # imports torch, which a toy without tokens does not need

@@ -6,15 +6,14 @@ imported inside the command that needs it, so that `--help`, `info` and `verify`
 
 import logging
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from retrieval import __version__
-from retrieval.errors import DamagedError, SourceError, UsageError
-from ui import feedback, heads, learning, measuring, tokens
+from retrieval.errors import DamagedError, SourceError
+from ui import feedback, heads, learning, measuring, ranker_training, searching, tokens
 from ui.endings import FAILED, SKIPPED, exit_code_of
 from ui.opening import open_index, open_or_create
 from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
@@ -141,66 +140,7 @@ def index(
         raise typer.Exit(SKIPPED)
 
 
-@app.command()
-def search(
-    queries: Annotated[
-        list[str],
-        typer.Argument(metavar="QUERY", help="A picture; several are combined into one query.", show_default=False),
-    ],
-    index: IndexFolder,
-    top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="How many hits.")] = 10,
-    subtract: Annotated[
-        list[str] | None,
-        typer.Option("--subtract", metavar="IMG", help="Look for less of this picture; may be repeated."),
-    ] = None,
-    crop: Annotated[
-        str | None, typer.Option("--crop", metavar="X,Y,W,H", help="Use this part of the query, in pixels, alone.")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="SQL", help="Only pictures whose columns meet this condition.")
-    ] = None,
-    min_score: Annotated[float | None, typer.Option("--min-score", help="Only hits with at least this score.")] = None,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="OUT.png", help="Draw query and hits as a contact sheet.")
-    ] = None,
-    device: OnDevice = Device.auto,
-    as_json: AsJson = False,
-    paths_only: Annotated[
-        bool, typer.Option("--paths-only", help="Print where the hits lie and nothing else.")
-    ] = False,
-) -> None:
-    """Find the pictures of an index that look like the query, best first.
-
-    \b
-    Examples:
-      spyglass search query.jpg --index photos.index
-      spyglass search query.jpg --index photos.index -k 5 --where "label = 'beach' AND width > 1000"
-      spyglass search day.jpg --index photos.index --subtract night.jpg --crop 0,0,400,300 --sheet hits.png
-    """
-    from ui import reports
-
-    if as_json and paths_only:
-        raise UsageError("expected --json or --paths-only, got both; choose one")
-    region = None if crop is None else _region(crop)
-    if sheet is not None:
-        from ui import hit_sheet
-
-        hit_sheet.check_path(sheet)
-    query = queries[0] if len(queries) == 1 else queries
-    target = open_index(index, device)
-    embedder = target.embedder  # loaded here, so that the time told is that of the search
-    started = time.perf_counter()
-    hits = target.search(
-        query, top_k=top_k, subtract=tuple(subtract or ()), crop=region, where=where, min_score=min_score
-    )
-    took_ms = (time.perf_counter() - started) * 1000
-    if sheet is not None:
-        hit_sheet.save(sheet, queries, hits, embedder, crop=region)
-    if paths_only:
-        for hit in hits:
-            typer.echo(reports.path_bytes(hit))
-    else:
-        typer.echo(reports.hits_json(query, took_ms, hits) if as_json else reports.hits_text(hits))
+app.command("search")(searching.search)
 
 
 @app.command()
@@ -241,6 +181,7 @@ def verify(index: IndexFolder, as_json: AsJson = False) -> None:
 
 
 learning.train.command("head")(heads.head)
+learning.train.command("ranker")(ranker_training.ranker)
 app.add_typer(learning.train, name="train")
 app.command("evaluate")(measuring.evaluate)
 app.add_typer(feedback.feedback, name="feedback")
@@ -258,15 +199,6 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line, such as `["info", "--index", "photos.index"]`, and return its exit code."""
     return exit_code_of(lambda: app(arguments, prog_name="spyglass", standalone_mode=False))
-
-
-def _region(text: str) -> tuple[int, int, int, int]:
-    parts = text.split(",")
-    if len(parts) == 4 and all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        left, top, width, height = map(int, parts)
-        if width > 0 and height > 0:
-            return left, top, width, height
-    raise UsageError(f"expected --crop X,Y,W,H in pixels, such as 10,20,300,200, got {text!r}")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from retrieval.errors import UsageError
-from ui.lettering import fitted, font
-from ui.render import ACCENT, CARD, EDGE, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
+from ui.drawing import SCALE, Pen, check_path, ticks
+from ui.lettering import fitted
+from ui.render import ACCENT, EDGE, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
 
 if TYPE_CHECKING:
     from retrieval.evaluate import Evaluation, EvaluationRow
@@ -23,15 +23,7 @@ _TITLES = {
     "map@r": ("mAP@R", "images of the query's class come first, %"),
     "instance_recall@1": ("Finding the original", "a distorted copy's first hit is its original, %"),
 }
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_SCALE = 3
 _MARGIN, _GAP, _HEADER, _PANEL, _PLOT, _KEY_LINE = 36, 18, 84, 520, 410, 24
-
-
-def check_path(path: Path) -> None:
-    """Raise `UsageError` for a picture whose name does not end like one."""
-    if path.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"expected a picture's name to end in {', '.join(_SUFFIXES)}, got {path}; try {path}.png")
 
 
 def save(path: Path, evaluation: "Evaluation", *, title: str) -> None:
@@ -53,8 +45,8 @@ def draw_curve(evaluation: "Evaluation", *, title: str) -> Image.Image:
     num_key_lines = math.ceil(sum(row.kind != "fixed" or _is_at_mean(row) for row in rows) / 2)
     panel_height = _PLOT + 32 + num_key_lines * _KEY_LINE
     height = 2 * _MARGIN + _HEADER + panel_height
-    sheet = Image.new("RGB", (width * _SCALE, height * _SCALE), PAGE)
-    pen = _Pen(ImageDraw.Draw(sheet))
+    sheet = Image.new("RGB", (width * SCALE, height * SCALE), PAGE)
+    pen = Pen(ImageDraw.Draw(sheet))
     pen.text((_MARGIN, _MARGIN + 24), fitted(title, 28, width - 2 * _MARGIN), INK, 28)
     asked = f"{evaluation.num_images:,} images"
     if "recall@1" in measures:
@@ -87,48 +79,10 @@ class _Axes:
         return self.bottom - (value - self.low) / (self.high - self.low) * (self.bottom - self.top)
 
 
-@dataclass(frozen=True)
-class _Pen:
-    """Draws in pixels of the finished picture."""
-
-    draw: ImageDraw.ImageDraw
-
-    def text(self, place: tuple[float, float], text: str, ink: str, size: int, anchor: str = "ls") -> None:
-        self.draw.text(_scaled(place), text, ink, font(size * _SCALE), anchor=anchor)
-
-    def line(self, places: Sequence[tuple[float, float]], ink: str, width: float = 1) -> None:
-        self.draw.line([_scaled(place) for place in places], ink, round(width * _SCALE), joint="curve")
-
-    def card(self, box: tuple[float, ...]) -> None:
-        self.draw.rounded_rectangle(_scaled(box), 16 * _SCALE, CARD, EDGE, _SCALE)
-
-    def mark(self, kind: str, place: tuple[float, float], radius: float, ink: str) -> None:
-        """A filled shape of its own for each kind, ringed in white so that it stands off what it covers."""
-        for grown, fill in ((radius + 2, CARD), (radius, ink)):
-            outline = [(place[0] + grown * dx, place[1] + grown * dy) for dx, dy in _SHAPES[kind]]
-            self.draw.polygon([_scaled(corner) for corner in outline], fill)
-
-
 def _is_at_mean(row: "EvaluationRow") -> bool:
     return row.name.startswith("fixed at mean")
 
 
-def _scaled(numbers: Sequence[float]) -> tuple[float, ...]:
-    return tuple(number * _SCALE for number in numbers)
-
-
-def _ring(num_corners: int, start: float) -> list[tuple[float, float]]:
-    angles = [math.tau * (start + corner / num_corners) for corner in range(num_corners)]
-    return [(math.cos(angle), math.sin(angle)) for angle in angles]
-
-
-_SHAPES = {
-    "disc": _ring(48, 0),
-    "diamond": _ring(4, 0),
-    "square": _ring(4, 1 / 8),
-    "triangle": _ring(3, 3 / 4),
-    "wedge": _ring(3, 1 / 4),
-}
 _FIXED = ("disc", ACCENT)
 _STYLES = {
     "adaptive": ("disc", QUERY_ACCENT),
@@ -139,7 +93,7 @@ _STYLES = {
 }
 
 
-def _draw_panel(pen: _Pen, rows: "Sequence[EvaluationRow]", measure: str, box: tuple[float, ...]) -> None:
+def _draw_panel(pen: Pen, rows: "Sequence[EvaluationRow]", measure: str, box: tuple[float, ...]) -> None:
     pen.card(box)
     left, top, right, _ = box
     heading, explanation = _TITLES[measure]
@@ -173,8 +127,8 @@ def _draw_panel(pen: _Pen, rows: "Sequence[EvaluationRow]", measure: str, box: t
     _draw_key(pen, compared, measure, left + 28, right - 28, axes.bottom + 78)
 
 
-def _draw_axes(pen: _Pen, axes: _Axes, widths: Sequence[float]) -> None:
-    for tick in _ticks(axes.low, axes.high):
+def _draw_axes(pen: Pen, axes: _Axes, widths: Sequence[float]) -> None:
+    for tick in ticks(axes.low, axes.high):
         y = axes.y(tick)
         pen.line([(axes.left, y), (axes.right, y)], EDGE)
         pen.text((axes.left - 10, y), f"{tick:g}", SOFT_INK, 12, "rm")
@@ -187,7 +141,7 @@ def _draw_axes(pen: _Pen, axes: _Axes, widths: Sequence[float]) -> None:
     pen.text((middle, axes.bottom + 44), "mean numbers per image, log scale", SOFT_INK, 13, "ms")
 
 
-def _draw_key(pen: _Pen, rows: "Sequence[EvaluationRow]", measure: str, left: float, right: float, top: float) -> None:
+def _draw_key(pen: Pen, rows: "Sequence[EvaluationRow]", measure: str, left: float, right: float, top: float) -> None:
     """Shape, name and value of each row, in two columns; labels beside the points would meet the line or each other."""
     column = (right - left - 2 * _GAP) / 2
     for place, row in enumerate(rows):
@@ -197,15 +151,3 @@ def _draw_key(pen: _Pen, rows: "Sequence[EvaluationRow]", measure: str, left: fl
         pen.mark(shape, (x + 7, y), 5.5, colour)
         pen.text((x + 22, y), row.name, INK, 13, "lm")
         pen.text((x + column, y), f"{row.measures[measure]:.1f}", INK, 13, "rm")
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to ten round numbers from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
-    exponent = math.floor(math.log10((high - low) / 10))
-    step = next(
-        factor * 10.0 ** (exponent + power)
-        for power in (0, 1, 2)
-        for factor in (1, 2, 5)
-        if (high - low) / (factor * 10.0 ** (exponent + power)) <= 8
-    )
-    return [round(step * place, 10) for place in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -25,19 +25,25 @@ def hits_json(query: str | Sequence[str], took_ms: float, hits: Sequence["Hit"])
 
 def hit_record(hit: "Hit") -> dict[str, Any]:
     """A hit as a flat record: its own fields first, then the catalog's other columns."""
-    own = {name: getattr(hit, name) for name in ("rank", "id", "uri", "score", "similarity", "dim", "label")}
+    names = ("rank", "id", "uri", "score", "similarity", "dim", "label", "similarity_rank")
+    own = {name: getattr(hit, name) for name in names}
     return own | {name: value for name, value in hit.columns.items() if name not in own}
 
 
 def hits_text(hits: Sequence["Hit"], *, with_id: bool = True) -> str:
-    """`search`: one line a hit; a column that says nothing is left out, paths are cut to the terminal's width."""
+    """`search`: one line a hit; a column that says nothing is left out, paths are cut to the terminal's width.
+
+    `was` is the rank before re-ranking.
+    """
     if not hits:
         return "no hits"
     with_label = any(hit.label is not None for hit in hits)
     # In a folder the id is the path's end, and one of the two is enough.
     with_id = with_id and any(not hit.uri.endswith(hit.id) for hit in hits)
+    was_reranked = hits[0].similarity_rank is not None
     columns = {
         "rank": [str(hit.rank) for hit in hits],
+        "was": [str(hit.similarity_rank) for hit in hits] if was_reranked else None,
         "score": [f"{hit.score:.4f}" for hit in hits],
         "similarity": [f"{hit.similarity:.4f}" for hit in hits],
         "dim": [str(hit.dim) for hit in hits],
@@ -49,7 +55,7 @@ def hits_text(hits: Sequence["Hit"], *, with_id: bool = True) -> str:
     shown = {heading: cells for heading, cells in columns.items() if cells is not None}
     taken = sum(max(map(display_width, [heading, *cells])) + 2 for heading, cells in list(shown.items())[:-1])
     shown["picture"] = [shorten(cell, max(terminal_width() - taken, 24)) for cell in shown["picture"]]
-    return table([*shown], list(zip(*shown.values(), strict=True)), right=(0, 1, 2, 3))
+    return table([*shown], list(zip(*shown.values(), strict=True)), right=range(list(shown).index("dim") + 1))
 
 
 def path_bytes(hit: "Hit") -> bytes:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from retrieval.device import full_precision
+
 
 def offset_index(height: int, width: int) -> torch.Tensor:
     """(N, N) int64, N = height·width: which row of a (2·height−1)·(2·width−1) table holds the offset i−j."""
@@ -66,7 +68,7 @@ class BiasTable(RelativeBias):
 def resize_table(table: torch.Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> torch.Tensor:
     """A bias table (offsets, heads) interpolated bilinearly for another feature map; sizes are (height, width)."""
     (old_height, old_width), (height, width) = from_size, to_size
-    grid_1hHW = table.float().T.reshape(1, -1, 2 * old_height - 1, 2 * old_width - 1)
+    grid_1hHW = full_precision(table).T.reshape(1, -1, 2 * old_height - 1, 2 * old_width - 1)
     resized = F.interpolate(grid_1hHW, (2 * height - 1, 2 * width - 1), mode="bilinear", align_corners=True)
     return resized.flatten(2)[0].T.to(table.dtype)
 

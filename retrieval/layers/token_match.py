@@ -39,15 +39,15 @@ class TokenMatch(nn.Module):
         self, query_QNE: torch.Tensor, query_mask_QN: torch.Tensor, key_QKME: torch.Tensor, key_mask_QKM: torch.Tensor
     ) -> torch.Tensor:
         """Matches (Q, K, heads) in −2..2 of Q queries with K candidates each; 0 where either has no token."""
-        query_QKHNE = self.heads_of(query_QNE)[:, None]
-        key_QKHME = self.heads_of(key_QKME)
-        temperature_H11 = self.log_temperature_H.exp()[:, None, None]
+        cosine_QKHNM = self.heads_of(query_QNE)[:, None] @ self.heads_of(key_QKME).mT
+        logits_QKHNM = cosine_QKHNM / self.log_temperature_H.exp()[:, None, None]
         query_mask, key_mask = query_mask_QN[:, None, None], key_mask_QKM[:, :, None]
-        forth_QKHNE, _ = attend(query_QKHNE, key_QKHME, key_mask, temperature_H11)
-        back_QKHME, _ = attend(key_QKHME, query_QKHNE, query_mask, temperature_H11)
-        return _mean((query_QKHNE * forth_QKHNE).sum(-1), query_mask) + _mean(
-            (key_QKHME * back_QKHME).sum(-1), key_mask
-        )
+        # The cosine with the expected key is the expected cosine, q·Σ p k = Σ p (q·k), so one product serves all.
+        to_key_QKHNM = logits_QKHNM.masked_fill(~key_mask[..., None, :], _MASKED).softmax(-1)
+        to_query_QKHNM = logits_QKHNM.masked_fill(~query_mask[..., :, None], _MASKED).softmax(-2)
+        forth_QKHN = (to_key_QKHNM * cosine_QKHNM).sum(-1)
+        back_QKHM = (to_query_QKHNM * cosine_QKHNM).sum(-2)
+        return _mean(forth_QKHN, query_mask) + _mean(back_QKHM, key_mask)
 
     def heads_of(self, tokens_NE: torch.Tensor) -> torch.Tensor:
         """Tokens (..., N, E) as each head sees them, (..., heads, N, E), of unit length; zero where there is none."""

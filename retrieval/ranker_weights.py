@@ -1,0 +1,140 @@
+"""A trained ranker: kept as a folder, bound to the embedder it was trained for, put to use on arrays.
+
+ranker = Ranker.load()
+relevance_QK = ranker.score(queries, candidates)
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from retrieval.described import Described
+from retrieval.errors import SpyglassError, UsageError, WeightsError
+from retrieval.layers.token_match import attend
+from retrieval.ranker import RankerConfig, RelevanceAttention
+from retrieval.shipped import shipped
+
+DEFAULT = "default"
+FORMAT = 1
+
+_MOST_NUMBERS = 2**21  # in the largest tensor of a chunk of queries; about twelve of that size live at once
+
+
+class Ranker:
+    """Scores the candidates of a query by how relevant they are.
+
+    `embedder` is the fingerprint of the embedder that it was trained for and is of no use without; `name` says where
+    the weights came from.
+    """
+
+    def __init__(self, attention: RelevanceAttention, *, embedder: str, name: str = "unsaved"):
+        self.attention = attention.eval()
+        self.embedder = embedder
+        self.name = name
+
+    @property
+    def config(self) -> RankerConfig:
+        return self.attention.config
+
+    @classmethod
+    def load(cls, path_or_name: str | Path | None = None) -> "Ranker":
+        """Load a folder with config.json and model.safetensors, or the ranker shipped beside the weights of a name.
+
+        None is the one beside the default weights. Raises `WeightsError` when there is no such folder, or its files
+        are incomplete, damaged or do not fit.
+        """
+        name = str(path_or_name or DEFAULT)
+        folder = Path(name) if Path(name).is_dir() else None
+        if folder is None and ("/" in name or "\\" in name):
+            raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")
+        is_shipped = folder is None
+        folder = shipped(f"weights/{name}/ranker") if is_shipped else folder
+        config, embedder, state = _read(folder)
+        with torch.device("meta"):  # no random numbers are drawn for weights that the stored ones replace
+            attention = RelevanceAttention(config)
+        try:
+            attention.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise WeightsError(f"expected weights that fit {folder / 'config.json'}, got others: {reason}") from None
+        if not all(bool(value.isfinite().all()) for value in state.values()):
+            raise WeightsError(f"expected finite weights in {folder}, got NaN or infinity; train the ranker again")
+        return cls(attention, embedder=embedder, name=name if is_shipped else str(folder.resolve()))
+
+    def save(self, folder: str | Path, notes: dict | None = None) -> None:
+        """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {key: value.detach().half().cpu().contiguous() for key, value in self.attention.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        config = {"format": FORMAT, "ranker": self.config.to_dict(), "embedder": self.embedder, "notes": notes or {}}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @torch.no_grad()
+    def score(self, queries: Described, candidates: Described, feedback: torch.Tensor | None = None) -> np.ndarray:
+        """Relevance (Q, K) float32 of each query's K candidates: a logit, which compares those of one query.
+
+        `queries` (Q,), `candidates` (Q, K), `feedback` (Q, K, 6) as `retrieval.feedback_features` gives them. Many
+        queries are scored a chunk at a time, in some 100 MB.
+        """
+        num_queries = len(queries.dims)
+        if candidates.dims.ndim != 2 or len(candidates.dims) != num_queries:
+            expected = f"candidates ({num_queries}, K) for {num_queries} queries"
+            raise UsageError(f"expected {expected}, got {tuple(candidates.dims.shape)}; give each query its own")
+        num_at_once = max(1, _MOST_NUMBERS // self._numbers_a_query(queries, candidates))
+        scores_QK = torch.empty(candidates.dims.shape)
+        for start in range(0, num_queries, num_at_once):
+            some = slice(start, start + num_at_once)
+            feedback_QKF = None if feedback is None else feedback[some]
+            scores_QK[some] = self.attention(queries.take(some), candidates.take(some), feedback_QKF)
+        return scores_QK.numpy()
+
+    @torch.no_grad()
+    def explain(self, query: Described, candidate: Described) -> np.ndarray:
+        """How much each pair of tokens counts for the match of one query and one candidate: (heads, N, M) float32.
+
+        A head's match is the mean over the query's N tokens n of Σ_m p_nm cos(n, m), plus the mean over the candidate's
+        M tokens m of Σ_n q_mn cos(n, m), p and q the attention to the other side. So a pair's cosine counts with
+        p_nm / N + q_mn / M; half of that is given, which sums to 1 over all pairs of a head. Padding is left out.
+        """
+        match = self.attention.token_match
+        query_HNE, key_HME = (match.heads_of(side.tokens[side.mask]) for side in (query, candidate))
+        temperature_H11 = match.log_temperature_H.exp()[:, None, None]
+        num_query, num_key = query_HNE.shape[1], key_HME.shape[1]
+        all_M, all_N = (torch.ones(num, dtype=torch.bool) for num in (num_key, num_query))
+        _, forth_HNM = attend(query_HNE, key_HME, all_M, temperature_H11)
+        _, back_HMN = attend(key_HME, query_HNE, all_N, temperature_H11)
+        return ((forth_HNM / num_query + back_HMN.mT / num_key) / 2).numpy()
+
+    def _numbers_a_query(self, queries: Described, candidates: Described) -> int:
+        """In the largest tensor: the tokens or their attention in each head, the vectors, or the affinity."""
+        num_candidates, num_tokens, token_dim = candidates.tokens.shape[1:]
+        num_query_tokens = queries.tokens.shape[1]
+        by_token = self.config.num_heads * num_tokens * max(token_dim, num_query_tokens)
+        among = max(self.config.num_candidate_heads * num_candidates, self.config.num_dims)
+        query_side = self.config.num_heads * num_query_tokens * token_dim
+        return max(1, num_candidates * max(by_token, among, query_side))
+
+
+def _read(folder: Path) -> tuple[RankerConfig, str, dict[str, torch.Tensor]]:
+    """Configuration, the embedder's fingerprint, and weights; raises `WeightsError`."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config["format"] != FORMAT:
+            raise WeightsError(f"expected a ranker of format {FORMAT} in {folder}, got format {config['format']!r}")
+        if not isinstance(config["embedder"], str):
+            raise WeightsError(f"expected an embedder's fingerprint in {folder}, got {config['embedder']!r}")
+        return RankerConfig.from_dict(config["ranker"]), config["embedder"], load_file(folder / "model.safetensors")
+    except UsageError as error:
+        raise WeightsError(f"expected a whole ranker in {folder}, but {error}") from None
+    except SpyglassError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"expected config.json and model.safetensors in {folder}, got: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise WeightsError(f"expected a whole ranker in {folder}, got files that do not parse: {reason}") from None
