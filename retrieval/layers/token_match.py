@@ -39,7 +39,7 @@ class TokenMatch(nn.Module):
         self, query_QNE: torch.Tensor, query_mask_QN: torch.Tensor, key_QKME: torch.Tensor, key_mask_QKM: torch.Tensor
     ) -> torch.Tensor:
         """Matches (Q, K, heads) in −2..2 of Q queries with K candidates each; 0 where either has no token."""
-        cosine_QKHNM = self.heads_of(query_QNE)[:, None] @ self.heads_of(key_QKME).mT
+        cosine_QKHNM = self._cosines(query_QNE, key_QKME)
         logits_QKHNM = cosine_QKHNM / self.log_temperature_H.exp()[:, None, None]
         query_mask, key_mask = query_mask_QN[:, None, None], key_mask_QKM[:, :, None]
         # The cosine with the expected key is the expected cosine, q·Σ p k = Σ p (q·k), so one product serves all.
@@ -48,6 +48,13 @@ class TokenMatch(nn.Module):
         forth_QKHN = (to_key_QKHNM * cosine_QKHNM).sum(-1)
         back_QKHM = (to_query_QKHNM * cosine_QKHNM).sum(-2)
         return _mean(forth_QKHN, query_mask) + _mean(back_QKHM, key_mask)
+
+    def _cosines(self, query_QNE: torch.Tensor, key_QKME: torch.Tensor) -> torch.Tensor:
+        """(Q, K, heads, N, M): those of `heads_of` both, without a scaled copy of all keys for each head."""
+        gain_HE = self.scale_HE.square()
+        by_query_QHNE = self.heads_of(query_QNE) * self.scale_HE[:, None]
+        norm_QKHM = (key_QKME.square() @ gain_HE.mT).mT.clamp_min(1e-24).sqrt()
+        return by_query_QHNE[:, None] @ key_QKME[:, :, None].mT / norm_QKHM[..., None, :]
 
     def heads_of(self, tokens_NE: torch.Tensor) -> torch.Tensor:
         """Tokens (..., N, E) as each head sees them, (..., heads, N, E), of unit length; zero where there is none."""
