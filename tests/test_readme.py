@@ -30,8 +30,10 @@ def folder(tmp_path_factory) -> Path:
     write_pictures = runpy.run_path(str(ROOT / "data" / "sample_pictures.py"))["write_pictures"]
     write_pictures(folder / "labelled", num_per_kind=3, size=128)
     kinds = sorted(path for path in (folder / "labelled").iterdir() if path.is_dir())
-    shutil.copytree(kinds[0], folder / "photos" / "boats")
-    shutil.copytree(kinds[1], folder / "photos" / "other")
+    for name, kind in zip(("boats", "other"), kinds, strict=False):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number, picture in enumerate(sorted(kind.iterdir())):
+            shutil.copy(picture, folder / "photos" / name / f"{number:02d}{picture.suffix}")
     shutil.copy(next(iter(sorted((folder / "photos" / "boats").iterdir()))), folder / "query.jpg")
     return folder
 
