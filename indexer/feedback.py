@@ -131,7 +131,7 @@ def picture_column(pictures: Iterable[bytes | None]) -> pa.DictionaryArray:
 
 def problems(folder: Path) -> Iterator[str]:
     """Say, file by file, what is not as it was written; yields nothing where all is sound."""
-    for path in _files(folder):
+    for path in files(folder):
         try:
             for row in _read(path).to_pylist():
                 kept = row.pop("id")
@@ -143,7 +143,7 @@ def problems(folder: Path) -> Iterator[str]:
             yield f"{FEEDBACK}/{path.name}: {error}"
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
     """The files by name, which is the order in which they were written; not those that are being written."""
     return sorted(path for path in (folder / FEEDBACK).glob("*.parquet") if not path.name.startswith("."))
 
@@ -152,7 +152,7 @@ def _tables(folder: Path) -> dict[Path, pa.Table]:
     """Every file's rows, in the order of the names."""
     tables, tried = {}, set()
     # A file may vanish before it is read: `compact` has then put its rows into one that the next look finds.
-    while new := [path for path in _files(folder) if path not in tried]:
+    while new := [path for path in files(folder) if path not in tried]:
         tried.update(new)
         for path in new:
             try:

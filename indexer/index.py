@@ -185,8 +185,9 @@ class Index:
 
         A ranker puts the `rerank` most similar in order (`top_k`, where that is more): 100 by default, none with 0, nor
         by default where the index has no tokens, there is no ranker for its model, or `top_k` is above 1000. `ranker`
-        is a `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; the one shipped
-        for the index's model by default. It may read `metadata`, the query's own columns, and what `user` has judged.
+        is a `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; the one beside
+        the weights of the index's model by default. It may read `metadata`, the query's own columns, and what `user`
+        has judged. The very picture that is asked for comes first all the same: its score is raised above the others'.
         The `expand` best hits then join the query for a second search, whose hits these are: with them, and in
         `similarity_rank`, "the query" is the one so expanded.
 
@@ -230,8 +231,13 @@ class Index:
         return self._open_searcher().explain(query, image, ranker, crop)
 
     def info(self) -> dict[str, Any]:
-        """What the index holds, from its manifest alone; `size_bytes` is that of all files which the manifest names."""
-        return self._manifest.info()
+        """What the index holds, by its manifest, and the names of the `rankers` that there are for it.
+
+        `size_bytes` is that of all files which the manifest names, `token_bytes` what an image's tokens may take.
+        """
+        from indexer import ranker_folders
+
+        return self._manifest.info() | {"rankers": ranker_folders.known(self.path, self._manifest.model)}
 
     def verify(self) -> list[str]:
         """Read every file of the index as it is now: a line for each that is not as it was written."""

@@ -1,7 +1,6 @@
 """The judgments of an index as vectors, for what a ranker reads of them (`retrieval.feedback_features`)."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ class JudgedVectors:
 
     def of(self, user: str) -> Judgments | None:
         """The judgments of one user that stand and can be used, None without any; raises `DamagedError`."""
-        files = _files(self._folder / feedback.FEEDBACK)
+        files = frozenset(path.name for path in feedback.files(self._folder))
         if files != self._files:
             self._files, self._of_user = files, {}
         if not files:
@@ -83,10 +82,3 @@ def _encode(pictures: list[bytes], embedder: Any, encoded: dict[bytes, np.ndarra
         full = embedder.encode_pixels(pixels, token_bytes=0).full
         encoded |= {name: vector for (name, _), vector in zip(some, full, strict=True)}
     return np.stack([encoded[name] for name in names])
-
-
-def _files(folder: Path) -> frozenset[str]:
-    try:
-        return frozenset(name for name in os.listdir(folder) if name.endswith(".parquet") and not name.startswith("."))
-    except FileNotFoundError:
-        return frozenset()

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from indexer.describing import catalog_values, described_queries, described_rows
 from indexer.judged import judgments_of
-from indexer.query import Queries, encode, pixels_of
-from retrieval.described import Described
+from indexer.query import encode, pixels_of
+from indexer.reranking import SAME_PICTURE
+from retrieval.described import similarity
 from retrieval.errors import ImageError, IndexFolderError
 from retrieval.feedback_features import feedback_features
 from retrieval.metadata import MetadataColumns
@@ -17,7 +19,6 @@ from retrieval.ranker_examples import RankingExamples, without_self
 if TYPE_CHECKING:
     import pandas as pd
 
-    from indexer.gallery import Gallery
     from indexer.index import Index
 
 
@@ -38,8 +39,8 @@ def judged_examples(
 
     A list has the query's nearest images; those that were judged and are not among them stand at its end. Only what was
     judged counts. Of several users each has queries of their own, and feedback of their own: all but what was said of
-    the query itself, as if it were asked for the first time. None where no query is of use. Raises `IndexFolderError`
-    for an index without tokens, `DamagedError`.
+    the same picture, as if it were asked for the first time. None where no query is of use. Raises
+    `IndexFolderError` for an index without tokens, `DamagedError`.
     """
     gallery = index._open_gallery()
     if gallery.tokens is None:
@@ -67,8 +68,9 @@ def judged_examples(
     columns = metadata or MetadataColumns()
     documents = described_rows(gallery, known, columns)
     candidates_QK = torch.from_numpy(places.reshape(rows_QK.shape))
+    own = [catalog_values(gallery, np.array([one.row]), columns)[0] if one.row >= 0 else {} for one in asked]
     examples = RankingExamples(
-        queries=_described(gallery, queries, asked, columns),
+        queries=described_queries(queries, queries.vectors, columns, own),
         documents=documents,
         candidates=candidates_QK,
         relevant=torch.from_numpy(relevant_QK),
@@ -77,41 +79,6 @@ def judged_examples(
         feedback=_feedback(index, said, asked, queries.vectors, rows_QK, documents.vectors[candidates_QK]),
     )
     return examples, failures
-
-
-def described_rows(gallery: "Gallery", rows: np.ndarray, metadata: MetadataColumns) -> Described:
-    """The rows (N,) of a gallery with tokens, as candidates."""
-    tokens_NTE, mask_NT = gallery.tokens.take(rows).padded()
-    numbers, categories = metadata.encode(_values(gallery, rows, metadata))
-    return Described(
-        vectors=torch.from_numpy(gallery.vectors(rows)),
-        dims=torch.from_numpy(gallery.catalog.values("dim", rows).to_numpy().astype(np.float32)),
-        tokens=tokens_NTE,
-        mask=mask_NT,
-        numbers=torch.from_numpy(numbers),
-        categories=torch.from_numpy(categories),
-    )
-
-
-def _described(gallery: "Gallery", queries: Queries, asked: Sequence[_Asked], metadata: MetadataColumns) -> Described:
-    tokens_QTE, mask_QT = queries.tokens.padded()
-    values = [_values(gallery, np.array([one.row]), metadata)[0] if one.row >= 0 else {} for one in asked]
-    numbers, categories = metadata.encode(values)
-    return Described(
-        vectors=torch.from_numpy(queries.vectors),
-        dims=torch.from_numpy(queries.dims),
-        tokens=tokens_QTE,
-        mask=mask_QT,
-        numbers=torch.from_numpy(numbers),
-        categories=torch.from_numpy(categories),
-    )
-
-
-def _values(gallery: "Gallery", rows: np.ndarray, metadata: MetadataColumns) -> list[dict]:
-    names = [column.name for column in (*metadata.numbers, *metadata.categories)]
-    present = [name for name in names if name in gallery.catalog.table.column_names]
-    columns = {name: gallery.catalog.values(name, rows).to_pylist() for name in present}
-    return [{name: values[place] for name, values in columns.items()} for place in range(len(rows))]
 
 
 def _readable(index: "Index", said: "pd.DataFrame", row_of: Mapping[str, int]) -> tuple[list[_Asked], list[str]]:
@@ -152,20 +119,22 @@ def _feedback(
     rows_QK: np.ndarray,
     candidates_QKD: torch.Tensor,
 ) -> torch.Tensor:
-    """(Q, K, 6): each query by what its own user said of other queries."""
+    """(Q, K, 6): each query by what its own user said of others; the same picture under another name is no other."""
     users = np.array([one.user for one in asked])
     features: list[torch.Tensor | None] = [None] * len(asked)
     encoded: dict[bytes, np.ndarray] = {}
     for user in dict.fromkeys(users.tolist()):
         (mine,) = np.nonzero(users == user)
         of_user = said[said["user"] == user]
+        judgments = judgments_of(of_user, index._open_gallery(), index.embedder, encoded)
+        queries_QD = torch.from_numpy(vectors_QD[mine])
         own_QJ = np.stack([(of_user["query"] == asked[number].query).to_numpy() for number in mine])
         of_mine = feedback_features(
-            judgments_of(of_user, index._open_gallery(), index.embedder, encoded),
-            torch.from_numpy(vectors_QD[mine]),
+            judgments,
+            queries_QD,
             torch.from_numpy(rows_QK[mine]),
             candidates_QKD[torch.from_numpy(mine)],
-            leave_out=torch.from_numpy(own_QJ),
+            leave_out=torch.from_numpy(own_QJ) | (similarity(queries_QD, judgments.queries) >= SAME_PICTURE),
         )
         for number, features_KF in zip(mine, of_mine, strict=True):
             features[number] = features_KF

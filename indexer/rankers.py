@@ -3,13 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from indexer import ranker_folders
 from indexer.records import Model
 from retrieval.errors import MismatchError, UsageError, WeightsError
 from retrieval.ranker_weights import Ranker
-from retrieval.shipped import shipped
-
-RANKERS = "rankers"
-"""The folder of an index's own rankers, such as those of its users, by name."""
 
 
 class Rankers:
@@ -18,15 +15,13 @@ class Rankers:
     def __init__(self, folder: Path, model: Model):
         self._folder = folder
         self._model = model
-        self._loaded: dict[tuple[str, int], Ranker] = {}
+        self._loaded: dict[Path, tuple[int, Ranker]] = {}
 
     def default(self) -> Ranker | None:
-        """The ranker that is shipped beside the weights of the index's model; None where there is none for it."""
-        name = self._model.name
-        if "/" in name or "\\" in name or not self._is_shipped(name):
-            return None
-        ranker = self._load(shipped(f"weights/{name}/ranker"))
-        return ranker if ranker.embedder == self._model.fingerprint else None
+        """The ranker beside the weights of the index's model, shipped or a folder; None where there is none for it."""
+        place = ranker_folders.beside(self._model.name)
+        ranker = None if place is None else self._load(place)
+        return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else None
 
     def find(self, ranker: Any = None) -> Ranker:
         """A `Ranker` as it is, or by its name among the index's own, then the shipped ones, or else a folder.
@@ -38,7 +33,7 @@ class Rankers:
             ranker = self.default()
             if ranker is None:
                 raise UsageError(
-                    f"expected a ranker for the model of {self._folder}, {self._model.name}, found none that ships; "
+                    f"expected a ranker beside the model of {self._folder}, {self._model.name}, found none; "
                     "name one, or train one with: spyglass train ranker"
                 )
         if not isinstance(ranker, Ranker):
@@ -52,35 +47,24 @@ class Rankers:
         return ranker
 
     def _named(self, name: str) -> Ranker:
-        own = self._folder / RANKERS / name
-        if "/" not in name and "\\" not in name:
-            if (own / "config.json").is_file():
-                return self._load(own)
-            if self._is_shipped(name):
-                return self._load(shipped(f"weights/{name}/ranker"))
-        if Path(name).is_dir():
-            return self._load(Path(name))
-        raise WeightsError(
-            f"expected a ranker's name among {self.names()}, or a folder with its config.json and model.safetensors, "
-            f"got {name!r}"
-        )
-
-    def names(self) -> list[str]:
-        """The names of the index's own rankers, in order."""
-        return sorted(path.parent.name for path in (self._folder / RANKERS).glob("*/config.json"))
-
-    def _is_shipped(self, name: str) -> bool:
-        try:
-            return (shipped(f"weights/{name}/ranker") / "config.json").is_file()
-        except WeightsError:  # this install lacks it, which is no reason to stop
-            return False
+        place = ranker_folders.own(self._folder, name)
+        if place is None and "/" not in name and "\\" not in name:
+            place = ranker_folders.beside(name)
+        if place is None and name and Path(name).is_dir():
+            place = Path(name)
+        if place is None:
+            there_are = ", ".join(map(repr, ranker_folders.known(self._folder, self._model))) or "none yet"
+            raise WeightsError(
+                f"expected the name of a ranker of {self._folder} ({there_are}), or a folder with its config.json and "
+                f"model.safetensors, got {name!r}"
+            )
+        return self._load(place)
 
     def _load(self, folder: Path) -> Ranker:
         try:
             written = (folder / "model.safetensors").stat().st_mtime_ns  # it may be trained on while the index is open
         except OSError:
             written = 0  # what is wrong is told by the loading below
-        key = (str(folder), written)
-        if key not in self._loaded:
-            self._loaded[key] = Ranker.load(folder)
-        return self._loaded[key]
+        if folder not in self._loaded or self._loaded[folder][0] != written:
+            self._loaded[folder] = written, Ranker.load(folder)
+        return self._loaded[folder][1]

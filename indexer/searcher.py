@@ -47,8 +47,8 @@ class SearchConfig:
             raise UsageError(f"expected top_k as an integer of at least 1, got {self.top_k!r}; ask for one hit or more")
         if self.rerank is not None and (not _is_count(self.rerank) or self.rerank > MOST_RERANKED):
             raise UsageError(f"expected rerank of 0 (not at all) to {MOST_RERANKED}, got {self.rerank!r}")
-        if not _is_count(self.expand):
-            raise UsageError(f"expected expand as an integer of at least 0, got {self.expand!r}")
+        if not _is_count(self.expand) or self.expand > MOST_RERANKED:
+            raise UsageError(f"expected expand of 0 (not at all) to {MOST_RERANKED}, got {self.expand!r}")
         if self.rerank == 0 and self.ranker is not None:
             raise UsageError("expected a ranker together with re-ranking, got rerank of 0; leave one of the two out")
         if self.wants_ranker and self.top_k > MOST_RERANKED:
@@ -90,8 +90,7 @@ class Searcher:
         )
         reranker = None if ranker is None else self._reranker(ranker, config)
         num_candidates = config.top_k if ranker is None else max(config.rerank or RERANK, config.top_k)
-        num_first = max(num_candidates, config.expand) if ranker is None else num_candidates
-        found = self._find(asked, asked.vectors, num_first, allowed, reranker)
+        found = self._find(asked, asked.vectors, max(num_candidates, config.expand), allowed, reranker)
         if config.expand:
             from indexer.reranking import expanded
 
@@ -171,7 +170,8 @@ class Searcher:
 
         if self._judged is None:
             self._judged = JudgedVectors(self._path, self.gallery, self._embedder)
-        return Reranker(self.gallery, ranker, metadata=config.metadata, judgments=self._judged.of(config.user))
+        judgments = self._judged.of(config.user) if ranker.reads_feedback else None
+        return Reranker(self.gallery, ranker, metadata=config.metadata, judgments=judgments)
 
 
 class _Found(NamedTuple):

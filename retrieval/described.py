@@ -33,6 +33,16 @@ class Described(NamedTuple):
         return Described(*(function(field) for field in self))
 
 
+def similarity(queries_QD: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """Cosines (Q, J) of uncut queries with stored vectors (J, D), or with each query's own (Q, J, D).
+
+    Over the numbers that a stored vector has: the same picture has 1, however short it was cut.
+    """
+    asked = queries_QD if stored.ndim == 2 else queries_QD[:, None]
+    own = (asked.square() @ (stored != 0).to(asked).mT).sqrt().clamp_min(1e-6)
+    return (asked @ stored.mT / own).flatten(1)
+
+
 def describe(
     embeddings: Embeddings,
     *,

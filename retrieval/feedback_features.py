@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from retrieval.described import similarity
 from retrieval.errors import UsageError
 from retrieval.ranker_features import NUM_FEEDBACK
 
@@ -67,12 +68,10 @@ def feedback_features(
     seen_QJ = _seen(leave_out, num_queries, num_judgments)
     if not num_judgments:
         return features_QKF
-    is_own_JD = (judgments.queries != 0).to(queries_QD)
     chunk = max(1, _MOST_PAIRS // num_judgments)
     for start in range(0, num_queries, chunk):
         part = slice(start, start + chunk)
-        own_QJ = (queries_QD[part].square() @ is_own_JD.T).sqrt().clamp_min(1e-6)
-        kernel_QJ = ((queries_QD[part] @ judgments.queries.T / own_QJ - 1) / TEMPERATURE).exp()
+        kernel_QJ = ((similarity(queries_QD[part], judgments.queries) - 1) / TEMPERATURE).exp()
         for column, is_judged_J in enumerate((judgments.relevant, ~judgments.relevant)):
             if not is_judged_J.any():
                 continue

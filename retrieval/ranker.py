@@ -17,13 +17,13 @@ from torch import nn
 from retrieval.described import Described
 from retrieval.errors import UsageError
 from retrieval.layers.candidate_attention import CandidateAttention
+from retrieval.layers.token_match import TokenMatch
 from retrieval.metadata import MetadataColumns
 from retrieval.ranker_features import (
     NUM_FEEDBACK,
     CandidateContext,
     GlobalMatch,
     MetadataMatch,
-    TokenMatch,
     affinity,
     centred,
     standardised,
@@ -88,12 +88,21 @@ class RelevanceAttention(nn.Module):
         nn.init.zeros_(self.weigh.weight)
         nn.init.ones_(self.weigh.weight[:, :1])
         self.embed = nn.Linear(num_features + 2, config.num_channels)
+        # What people said must not sway a ranker that never learned from it.
+        nn.init.zeros_(self.embed.weight[:, num_features - NUM_FEEDBACK : num_features])
         self.layers = nn.ModuleList(
             CandidateAttention(config.num_channels, config.num_candidate_heads) for _ in range(config.depth)
         )
         self.correct = nn.Linear(config.num_channels, 1)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
+
+    @property
+    def reads_feedback(self) -> bool:
+        """Whether feedback changes its scores: before it was trained on some, it does not."""
+        end = self.weigh.in_features
+        columns = slice(end - NUM_FEEDBACK, end)
+        return bool(self.weigh.weight[:, columns].any() or self.embed.weight[:, columns].any())
 
     def forward(
         self, queries: Described, candidates: Described, feedback_QKF: torch.Tensor | None = None
@@ -114,7 +123,7 @@ class RelevanceAttention(nn.Module):
         affinity_QKK = affinity(candidates.vectors)
         by_vector = [standardised(values_QK) for values_QK in self.global_match(queries, candidates)]
         has_tokens_QK = candidates.mask.any(-1) & queries.mask.any(-1)[:, None]
-        matches_QKH = self.token_match(queries.tokens, queries.mask, candidates.tokens, candidates.mask)
+        matches_QKH = self._match_tokens(queries, candidates)
         by_token = [standardised(values_QK, has_tokens_QK) for values_QK in matches_QKH.unbind(-1)]
         first_QK = (torch.stack([by_vector[0], *by_token], dim=-1) * self.first).sum(-1)
         by_context = [standardised(values_QK) for values_QK in self.context(first_QK, affinity_QKK)]
@@ -125,6 +134,14 @@ class RelevanceAttention(nn.Module):
         by_feedback = [centred(values_QK) for values_QK in feedback_QKF.unbind(-1)]
         features = [*by_vector, *by_token, *by_context, *by_metadata, *by_feedback]
         return torch.stack(features, dim=-1), affinity_QKK
+
+    def _match_tokens(self, queries: Described, candidates: Described) -> torch.Tensor:
+        """(Q, K, heads), so many candidates at a time that the attention between tokens takes some 10 MB."""
+        num_queries, num_tokens = queries.mask.shape
+        numbers = max(1, num_queries * num_tokens * candidates.mask.shape[-1] * self.config.num_heads)
+        fields = (candidates.tokens, candidates.mask)
+        parts = zip(*(field.split(max(1, _MOST_NUMBERS // numbers), dim=1) for field in fields), strict=True)
+        return torch.cat([self.token_match(queries.tokens, queries.mask, *part) for part in parts], dim=1)
 
 
 class DifferentiableSearchEngine(nn.Module):
@@ -161,5 +178,6 @@ class DifferentiableSearchEngine(nn.Module):
         return self.attention(described_Q, described_K, feedback_QKF)
 
 
+_MOST_NUMBERS = 2**21
 _TYPICAL_LOG_DIM = 4.7
 """Of a dimension of about 110, so that what the ranker reads is centred."""

@@ -1,13 +1,13 @@
 """What a ranker learns from: queries, the candidates that an index found for them, and which of those are relevant."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from retrieval.described import Described, describe
+from retrieval.described import Described, describe, similarity
 from retrieval.embedder import Embeddings
 from retrieval.errors import UsageError
 from retrieval.ranking import as_classes
@@ -15,7 +15,7 @@ from retrieval.ranking import as_classes
 NEAR_DUPLICATE = 0.98
 """Cosine from which a picture of another label is taken to show the same thing under a wrong name."""
 
-_CHUNK = 256  # queries at once: their candidates' vectors take 50 MB
+_PAIRS = 25_600  # of a query and a candidate, at once: their vectors take 50 MB
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +54,13 @@ class RankingExamples:
     def take(self, queries: torch.Tensor) -> "RankingExamples":
         """Some of the queries, by their places or by a mask (Q,) bool; the documents stay."""
         return self._map(lambda values: values[queries], self.queries.take(queries), self.documents)
+
+    def split(self, num_pairs: int) -> "Iterator[RankingExamples]":
+        """The queries in order, as many at a time as have `num_pairs` candidates together, one at least."""
+        numbers = torch.arange(len(self), device=self.candidates.device)
+        for some in numbers.split(max(1, num_pairs // max(1, self.candidates.shape[1]))):
+            if len(some):
+                yield self.take(some)
 
     def of_candidates(self, places_QK: torch.Tensor) -> "RankingExamples":
         """Some of each query's candidates, by their places (Q, fewer) in its list."""
@@ -144,11 +151,9 @@ def may_be_false(examples: RankingExamples, near_duplicate: float = NEAR_DUPLICA
     Compared are a candidate's own numbers with the query's (the `similarity` of a hit), and vectors of candidates.
     """
     parts = []
-    for numbers in torch.arange(len(examples)).split(_CHUNK):
-        some = examples.take(numbers)
+    for some in examples.split(_PAIRS):
         vectors_QKD = some.documents.vectors[some.candidates]
-        own_QKD = some.queries.vectors[:, None] * (vectors_QKD != 0)
-        similarity_QK = (own_QKD * vectors_QKD).sum(-1) / own_QKD.norm(dim=-1).clamp_min(1e-6)
+        similarity_QK = similarity(some.queries.vectors, vectors_QKD)
         alike_QKK = vectors_QKD @ vectors_QKD.mT
         to_relevant_QK = alike_QKK.masked_fill(~some.relevant[:, None, :], -1).amax(-1)
         parts.append(~some.relevant & (torch.maximum(similarity_QK, to_relevant_QK) >= near_duplicate))

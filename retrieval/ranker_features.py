@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from retrieval.described import Described
-from retrieval.layers.token_match import TokenMatch
 
 NUM_FEEDBACK = 6
 """Feedback features of a candidate (`retrieval.feedback_features`)."""
@@ -100,6 +99,3 @@ def standardised(values_QK: torch.Tensor, counts_QK: torch.Tensor | None = None)
     num = centred_QK.shape[-1] if counts_QK is None else counts_QK.sum(-1, keepdim=True).clamp_min(1)
     # The floor keeps rounding errors of candidates that are all alike from looking like differences.
     return centred_QK / (centred_QK.square().sum(-1, keepdim=True) / num + 1e-6).sqrt()
-
-
-__all__ = ["CandidateContext", "GlobalMatch", "MetadataMatch", "TokenMatch", "affinity", "centred", "standardised"]

@@ -40,6 +40,11 @@ class Ranker:
     def config(self) -> RankerConfig:
         return self.attention.config
 
+    @property
+    def reads_feedback(self) -> bool:
+        """Whether feedback changes its scores: before it was trained on some, it does not."""
+        return self.attention.reads_feedback
+
     @classmethod
     def load(cls, path_or_name: str | Path | None = None) -> "Ranker":
         """Load a folder with config.json and model.safetensors, or the ranker shipped beside the weights of a name.

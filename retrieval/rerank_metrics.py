@@ -11,6 +11,9 @@ from retrieval.ranking_losses import RankingLoss, has_pair, pairwise
 
 Sets = RankingExamples | Sequence[RankingExamples]
 
+_PAIRS = 6400
+"""Of a query and a candidate, described at once: 64 queries of 100 candidates."""
+
 
 def average_precision(
     relevance_QK: torch.Tensor, relevant_QK: torch.Tensor, counts_QK: torch.Tensor, num_relevant_Q: torch.Tensor
@@ -47,8 +50,8 @@ def measures(relevance_QK: torch.Tensor, examples: RankingExamples) -> dict[str,
 def similarities(examples: RankingExamples) -> torch.Tensor:
     """(Q, K): inner products of queries and candidates, by which an index orders them."""
     parts = [
-        (examples.documents.vectors[rows_QK] @ queries_QD[..., None]).squeeze(-1)
-        for rows_QK, queries_QD in zip(examples.candidates.split(256), examples.queries.vectors.split(256), strict=True)
+        (some.documents.vectors[some.candidates] @ some.queries.vectors[..., None]).squeeze(-1)
+        for some in examples.split(_PAIRS)
     ]
     return torch.cat(parts) if parts else torch.zeros(examples.candidates.shape)
 
@@ -60,16 +63,13 @@ def relevance_of(attention: nn.Module, examples: RankingExamples) -> torch.Tenso
 
 
 @torch.no_grad()
-def validate_ranker(
-    attention: nn.Module, validation: Sets, loss_of: RankingLoss = pairwise, *, batch_size: int = 64
-) -> dict[str, float]:
+def validate_ranker(attention: nn.Module, validation: Sets, loss_of: RankingLoss = pairwise) -> dict[str, float]:
     """`val_loss`, and of the reranked lists `val_map_at_100` and `val_recall_at_1` in percent; the mean of the sets."""
     attention.eval()
     rows = []
     for examples in as_sets(validation):
         relevance, losses, weights = [], [], []
-        for numbers in torch.arange(len(examples), device=examples.candidates.device).split(batch_size):
-            some = examples.take(numbers)
+        for some in examples.split(_PAIRS):
             relevance.append(relevance_of(attention, some))
             losses.append(float(loss_of(relevance[-1], some.relevant, some.counts)))
             weights.append(int(has_pair(some.relevant, some.counts).sum()))

@@ -1,6 +1,7 @@
 """Training the ranker on a frozen embedder: lists of candidates in, the weights that validated best out."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,24 +37,29 @@ def train_ranker(
     config: RankerTrainConfig,
     out: Path,
     *,
+    shares: Sequence[float] | None = None,
     device: str = "auto",
     report: Report | None = None,
     show_progress_bar: bool = False,
 ) -> nn.Module:
     """Train a scoring layer such as `RelevanceAttention`, in place; it ends with the weights that validated best.
 
-    Of several sets of examples each has an equal share of every step, and of the validation. The weights that it comes
+    Of several sets of examples each has its part of `shares`, which sum to 1, in every step and in the loss, or an
+    equal one; in the validation all are equal. The weights that it comes
     with count too (epoch 0): what is returned is never worse on `validation` than those. Goes on from the checkpoint in
     `out` where there is one, and ends with the same weights as an unbroken run. `out` receives checkpoint.pt, log.jsonl
     and TensorBoard events; `report` is called with each line of the log. Returned on the CPU, ready for use. Raises
     `UsageError` where nothing teaches, `TrainingError` when a number is none, or the checkpoint is of another run.
     """
     training, validation = _teaching(training), as_sets(validation)
+    shares = [1 / len(training)] * len(training) if shares is None else [*shares]
+    if len(shares) != len(training) or min(shares) <= 0 or not math.isclose(sum(shares), 1, rel_tol=1e-6):
+        raise UsageError(f"expected {len(training)} shares above 0 that sum to 1, one for each set, got {shares}")
     if not all(bool((examples.num_relevant > 0).any()) for examples in validation):
         raise UsageError("expected validation queries to which something is relevant, got none; add pictures to find")
     run = _Run(attention, torch.optim.AdamW(_parameter_groups(attention, config), lr=config.learning_rate))
     identity = {
-        "settings": config.to_dict(),
+        "settings": config.to_dict() | {"shares": shares},
         "weights to start from": checkpoints.digest_of_weights(attention),
         "training lists": [examples.digest() for examples in training],
         "validation lists": [examples.digest() for examples in validation],
@@ -95,7 +101,7 @@ def train_ranker(
             attention.train()
             sum_of_losses = 0.0
             for step in range(run.epoch * steps_per_epoch, (run.epoch + 1) * steps_per_epoch):
-                loss = _loss_of_step(attention, training, config, step, loss_of)
+                loss = _loss_of_step(attention, training, shares, config, step, loss_of)
                 sum_of_losses += checkpoints.finite("loss", loss, step, out)
                 run.optimizer.zero_grad()
                 loss.backward()
@@ -162,20 +168,25 @@ def _teaching(training: Sets) -> list[RankingExamples]:
 
 
 def _loss_of_step(
-    attention: nn.Module, training: list[RankingExamples], config: RankerTrainConfig, step: int, loss_of: RankingLoss
+    attention: nn.Module,
+    training: list[RankingExamples],
+    shares: list[float],
+    config: RankerTrainConfig,
+    step: int,
+    loss_of: RankingLoss,
 ) -> torch.Tensor:
-    """The mean over the sets; which queries and candidates are drawn follows from the seed and the step alone."""
+    """The sum over the sets, by their shares; what is drawn of them follows from the seed and the step alone."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    num_each = max(1, config.batch_size // len(training))
-    losses = []
-    for examples in training:
-        some = examples.take(drawn(len(examples), num_each, step, config.seed))
+    loss = torch.zeros((), device=training[0].candidates.device)
+    for share, examples in zip(shares, training, strict=True):
+        num_queries = max(1, round(share * config.batch_size))
+        some = examples.take(drawn(len(examples), num_queries, step, config.seed))
         num_candidates = some.candidates.shape[1]
         if num_candidates > config.num_candidates:
             order_QK = torch.rand(some.candidates.shape, generator=generator).argsort(1)
             some = some.of_candidates(order_QK[:, : config.num_candidates].to(some.candidates.device))
-        losses.append(loss_of(relevance_of(attention, some), some.relevant, some.counts))
-    return torch.stack(losses).mean()
+        loss = loss + share * loss_of(relevance_of(attention, some), some.relevant, some.counts)
+    return loss
 
 
 def _parameter_groups(attention: nn.Module, config: RankerTrainConfig) -> list[dict]:

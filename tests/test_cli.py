@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import Index, manifest
+from indexer import Hit, Index, manifest
 from retrieval import Ranker, __version__
 from retrieval.ranker import RankerConfig, RelevanceAttention
 from ui import cli, demo
@@ -180,12 +180,13 @@ def test_search_reranks(spyglass, built, pictures, contrary):
     query = ("search", pictures / NAMES[0], "--index", built)
     alike = [hit["id"] for hit in spyglass(*query, "--no-rerank", "--json").json["hits"]]
     hits = spyglass(*query, "--ranker", contrary, "--rerank", 4, "-k", 3, "--json").json["hits"]
-    assert [hit["id"] for hit in hits] == alike[3:0:-1]
-    assert [hit["similarity_rank"] for hit in hits] == [4, 3, 2]
-    assert hits[0]["score"] > hits[1]["score"] > 0 and hits[0]["similarity"] < hits[1]["similarity"]
+    # The picture that is asked for stays in front.
+    assert [hit["id"] for hit in hits] == [alike[0], *alike[3:1:-1]]
+    assert [hit["similarity_rank"] for hit in hits] == [1, 4, 3]
+    assert hits[0]["score"] > hits[1]["score"] > hits[2]["score"] and hits[1]["similarity"] < hits[2]["similarity"]
     heading, *lines = spyglass(*query, "--ranker", contrary, "--rerank", 4, "-k", 3).out.splitlines()
     assert heading.split()[:5] == ["rank", "was", "score", "similarity", "dim"]
-    assert [line.split()[:2] for line in lines] == [["1", "4"], ["2", "3"], ["3", "2"]]
+    assert [line.split()[:2] for line in lines] == [["1", "1"], ["2", "4"], ["3", "3"]]
     assert spyglass(*query, "--no-rerank", "--json").json["hits"][0]["similarity_rank"] is None
     expanded = spyglass(*query, "--no-rerank", "--expand", 2, "--json").json["hits"]
     assert expanded[0]["id"] == alike[0] and expanded[0]["score"] != pytest.approx(hits[0]["score"])
@@ -204,6 +205,8 @@ def test_search_explains(spyglass, pictures, tmp_path, contrary, device):
     with Image.open(next((tmp_path / "why").glob("01-*.png"))) as image:
         assert image.width > 900 and image.height > 300
 
+    refused = spyglass(*command, "--explain", folder / "fire.jpg")
+    assert refused.code == 2 and "expected --explain to be a folder to write to" in refused.err
     (folder / "fire.jpg").unlink()
     answer = spyglass(*command, "--explain", tmp_path / "again")
     assert answer.code == 3 and len(answer.json["hits"]) == 2
@@ -238,12 +241,16 @@ def test_info_sums_up_the_index(spyglass, built):
     answer = spyglass("info", "--index", built, "--json")
     facts = answer.json
     names = ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes", "token_bytes"]
-    assert list(facts) == names
+    assert list(facts) == [*names, "rankers"]
     assert facts["images"] == sum(facts["buckets"].values()) == len(NAMES)
     assert list(facts["buckets"]) == ["32", "64", "128", "256", "512"]
     assert 32 <= facts["mean_dim"] <= 512
     text = spyglass("info", "--index", built).out
     assert f"{len(NAMES)}\n" in text and f"{facts['mean_dim']:.1f} of 512" in text
+    assert (
+        "tokens     at most 1.0 kB an image\n" in text
+        and f"rankers    {', '.join(facts['rankers']) or 'none'}\n" in text
+    )
 
 
 def test_verify_names_the_file_in_which_a_byte_was_flipped(spyglass, pictures, tmp_path, device):
@@ -435,6 +442,17 @@ def test_the_demo_ends_with_hits_and_a_sheet_and_runs_again(capsys, tmp_path):
     Index.create(tmp_path / "pictures.index", STRANGER)
     demo.run(tmp_path, **small)
     assert "anew: it was made by another model" in capsys.readouterr().err
+
+
+def test_the_demo_counts_ranks_without_the_query_itself(tmp_path):
+    facts = {"score": 1.0, "similarity": 1.0, "dim": 32, "label": None, "columns": {}}
+    hits = [
+        Hit(rank=rank, id=name, uri=str(tmp_path / name), similarity_rank=before, **facts)
+        for rank, (name, before) in enumerate([("own.jpg", 1), ("a.jpg", 4), ("b.jpg", 2)], start=1)
+    ]
+    query = demo.Sample(path=tmp_path / "own.jpg", kind="disc", complexity=1)
+    others = demo.hits_beside(SimpleNamespace(search=lambda path, top_k: hits[:top_k]), query, 2)
+    assert [(hit.id, hit.rank, hit.similarity_rank) for hit in others] == [("a.jpg", 1, 3), ("b.jpg", 2, 1)]
 
 
 def test_tables_bars_and_json_by_hand(capsys):

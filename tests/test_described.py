@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.described import Described, describe
+from retrieval.described import Described, describe, similarity
 from retrieval.embedder import Embeddings
 from retrieval.errors import UsageError
 from retrieval.tokens import Tokens
@@ -59,6 +59,16 @@ def test_take_keeps_what_belongs_together_in_any_shape():
 def test_map_reaches_every_tensor():
     described = describe(embeddings(), as_queries=False).map(lambda field: field[:1])
     assert isinstance(described, Described) and {len(field) for field in described} == {1}
+
+
+def test_similarity_is_the_cosine_over_the_stored_numbers():
+    queries = torch.tensor([[0.8, 0.6], [0.6, -0.8]])
+    stored = torch.tensor([[1.0, 0], [0.6, 0.8], [0, 0]])
+    expected = torch.tensor([[1.0, 0.96, 0], [1, -0.28, 0]])
+    torch.testing.assert_close(similarity(queries, stored), expected)
+    of_each = torch.stack([stored, stored.flip(0)])
+    torch.testing.assert_close(similarity(queries, of_each), torch.stack([expected[0], expected[1].flip(0)]))
+    assert similarity(queries[:0], of_each[:0]).shape == (0, 3)
 
 
 def test_without_tokens_is_told():

@@ -233,7 +233,7 @@ def test_appends_and_compactions_in_any_sequence_read_back_as_the_union_in_order
         for batch in batches:
             if batch == "compact":
                 feedback.compact(Path(name))
-                assert len(feedback._files(Path(name))) <= 1
+                assert len(feedback.files(Path(name))) <= 1
             else:
                 feedback.append(Path(name), batch)
                 for one in batch:
@@ -289,6 +289,15 @@ def test_a_kill_in_the_midst_of_an_append_leaves_the_rest_whole(tmp_path, moment
     feedback.append(tmp_path, [judgment("2")])
     feedback.compact(tmp_path)
     assert sorted(feedback.read(tmp_path)["image"]) == [*kept, "2"]
+
+
+def test_what_a_crash_left_half_named_is_no_judgment(index, built):
+    kept = index.record_feedback("a/001.png", "a/002.png", True)
+    (whole,) = files_in(built)
+    for name in (f".{whole.name}.new", f".{whole.name}", f"{whole.name}.new"):
+        (built / "feedback" / name).write_bytes(whole.read_bytes()[: 10 if name.endswith("new") else None])
+    assert index.feedback()["id"].tolist() == [kept.id] and index.verify() == []
+    assert feedback.files(built) == [whole]
 
 
 def test_a_compaction_that_is_cut_short_counts_nothing_twice(tmp_path, monkeypatch):

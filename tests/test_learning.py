@@ -14,7 +14,7 @@ from toy import COLOURS, write_coloured
 from retrieval import Embedder, timm_weights
 from retrieval.coatnet import CoAtNet
 from ui.cli import run
-from ui.learning import _sets
+from ui.picture_sets import training_sets
 
 SHORT = "--epochs 1 --batch-size 8 --image-size 32 --train-size 32".split()
 MICRO = ["--backbone", "coatnet_micro"]
@@ -66,7 +66,10 @@ def test_classes_in_both_splits_are_refused(folders, tmp_path, capsys):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shared.parquet")
     data = ["--data", str(tmp_path / "shared.parquet"), "--out", str(tmp_path / "model")]
     assert run(["train", "embedder", *data]) == 2
-    assert "expected other classes in split val than in train, got 1 in both, such as 'red'" in capsys.readouterr().err
+    assert (
+        "expected other classes to validate on than to train on, got 1 in both, such as 'red'"
+        in capsys.readouterr().err
+    )
 
 
 def train_briefly(data: Path, out: Path, *arguments: str) -> int:
@@ -114,9 +117,8 @@ def test_what_has_no_split_is_learned_from_alone(folders, tmp_path):
     beside = tmp_path / "beside" / "violet"
     beside.mkdir(parents=True)
     (beside / "0.png").write_bytes(rows[0]["image"])
-    training, validation, num_skipped = _sets(
-        [str(tmp_path / "some.parquet"), str(beside.parent)], [], 32, "label", None
-    )
+    sources = [str(tmp_path / "some.parquet"), str(beside.parent)]
+    training, validation, num_skipped = training_sets(sources, image_size=32, label_column="label")
     assert training.classes == ["green", "red", "violet"] and validation.classes == ["blue", "grey"]
     assert (len(training), len(validation), num_skipped) == (5, 4, 0)
 

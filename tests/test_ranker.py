@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from retrieval import ranker as ranker_module
 from retrieval.described import Described
 from retrieval.errors import UsageError
 from retrieval.metadata import CategoryColumn, MetadataColumns, NumberColumn
@@ -72,6 +73,27 @@ def test_a_fresh_ranker_orders_as_similarity_does():
     assert relevance_QK.argsort(1).tolist() == similarity_QK.argsort(1).tolist()
     expected = (similarity_QK - similarity_QK.mean(1, keepdim=True)) / similarity_QK.std(1, correction=0, keepdim=True)
     torch.testing.assert_close(relevance_QK, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_people_said_does_not_sway_one_that_never_learned_from_it():
+    attention, told_QKF = ranker(is_fresh=True), feedback(3, 20)
+    with torch.no_grad():  # as if trained on lists without feedback, which leaves its columns alone
+        attention.correct.weight.fill_(1.0)
+    queries, candidates = pictures(3), pictures(3, 20, seed=1)
+    assert not attention.reads_feedback
+    torch.testing.assert_close(attention(queries, candidates, told_QKF), attention(queries, candidates))
+    attention(queries, candidates, told_QKF)[0, 0].backward()
+    assert attention.embed.weight.grad[:, -2 - NUM_FEEDBACK : -2].abs().sum(0).min() > 0, "it can learn to"
+    assert ranker().reads_feedback
+
+
+def test_tokens_are_matched_some_candidates_at_a_time(monkeypatch):
+    attention, queries, candidates = ranker(), pictures(3), pictures(3, 20, seed=1)
+    expected, seen = attention(queries, candidates), []
+    attention.token_match.register_forward_hook(lambda *_: seen.append(1))
+    monkeypatch.setattr(ranker_module, "_MOST_NUMBERS", 3 * 2 * 4 * 4 * 6)  # of six candidates
+    torch.testing.assert_close(attention(queries, candidates), expected)
+    assert len(seen) == 4
 
 
 def test_documents_for_all_queries_or_for_each():

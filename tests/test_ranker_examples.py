@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_lists import embedded, found, toy_examples, unit
 
+from retrieval import ranker_examples, rerank_metrics
 from retrieval.embedder import Embeddings
 from retrieval.errors import UsageError
 from retrieval.metrics import retrieval_metrics
+from retrieval.ranker import RankerConfig, RelevanceAttention
 from retrieval.ranker_examples import labelled_examples, may_be_false, without_self
-from retrieval.rerank_metrics import average_precision, measures, similarities
+from retrieval.rerank_metrics import average_precision, measures, similarities, validate_ranker
 from retrieval.tokens import Tokens
 
 
@@ -58,6 +60,20 @@ def test_a_copy_is_found_whatever_its_length():
         some, ["cat", "dog", "dog", "cat"], np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
     )
     assert similarities(examples)[0, 0] < 0.4 and may_be_false(examples)[0].tolist() == [True, False, False]
+
+
+def test_little_is_held_at_once_however_long_the_lists(monkeypatch):
+    examples, attention = toy_examples(), RelevanceAttention(RankerConfig(token_dim=8, num_dims=16))
+    expected = may_be_false(examples, 0.3), similarities(examples), validate_ranker(attention, examples)
+    assert expected[0].any() and not expected[0].all()
+    seen = []
+    attention.register_forward_hook(lambda _, __, relevance_QK: seen.append(relevance_QK.numel()))
+    for module in (ranker_examples, rerank_metrics):
+        monkeypatch.setattr(module, "_PAIRS", 30)
+    assert torch.equal(may_be_false(examples, 0.3), expected[0])
+    torch.testing.assert_close(similarities(examples), expected[1])
+    assert validate_ranker(attention, examples) == pytest.approx(expected[2], rel=1e-5)
+    assert set(seen) == {24} and [len(some) for some in examples.take(torch.arange(5)).split(30)] == [2, 2, 1]
 
 
 def test_without_self():

@@ -1,6 +1,7 @@
 """`train ranker`, from the command line: from labels, from judgments, end to end, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from test_train_jointly import tiny
 from toy import COLOURS, coloured, write_coloured
 
-from indexer import Index
+from indexer import Index, judged_lists
 from indexer.judged_lists import judged_examples
 from retrieval import Embedder
 from retrieval.metadata import MetadataColumns
@@ -167,8 +168,9 @@ def judged(folders, model, home) -> Path:
     return index.path
 
 
-def test_judged_lists(judged, model):
-    index = Index.open(judged, device="cpu")
+def test_judged_lists(judged, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(judged_lists, "SAME_PICTURE", 1.1)  # to an untrained model all pictures look the same
+    index = Index.open(shutil.copytree(judged, tmp_path / "copy.index"), device="cpu")
     examples, failures = judged_examples(index, num_candidates=5)
     assert not failures and len(examples) == 13  # twelve of ann's, none of bob's, whose word is one-sided, one of cy's
     assert examples.candidates.shape == (13, 5)
@@ -180,6 +182,20 @@ def test_judged_lists(judged, model):
     assert times[relevant].tolist() == [[1, 2]] * 24 and times[counts & ~relevant].tolist() == [[2, 1]] * 24
     # Cy has judged nothing else, and does not hear what ann says.
     assert not examples.feedback[12].any()
+    # The same picture under another name is what the query itself is: nothing that was said of it is heard.
+    index.record_feedback_rows(
+        [
+            {"query": folders / "red" / "2.png", "image": f"blue/{number}.png", "relevant": number == 2, "user": "di"}
+            for number in (2, 3)
+        ]
+    )
+    monkeypatch.undo()
+    copied = tmp_path / "copied.png"
+    copied.write_bytes((folders / "red" / "2.png").read_bytes())
+    for image, relevant in (("blue/2.png", True), ("blue/4.png", False)):
+        index.record_feedback(str(copied), image, relevant, user="di")
+    twins, _ = judged_examples(index, user="di", num_candidates=5)
+    assert len(twins) == 2 and not twins.feedback.any()
     alone, _ = judged_examples(index, user="cy", num_candidates=30, metadata=MetadataColumns())
     assert alone.candidates.shape == (1, 23) and alone.counts.sum() == 2
     assert len(alone.queries.dims) == 1 and alone.queries.vectors.norm().item() == pytest.approx(1, abs=1e-5)
@@ -202,7 +218,7 @@ def test_a_ranker_of_ones_own_is_kept_in_the_index(spyglass, judged, folders, mo
     code, text, err = spyglass(*both, "--json")
     assert code == 0, err
     assert json.loads(text)["queries"]["training"] == 12 + 10  # two of four colours; four of five judged queries
-    assert Index.open(judged).verify() == []
+    assert Index.open(judged).verify() == [] and Index.open(judged).info()["rankers"] == ["ann"]
 
 
 def test_another_model_than_the_indexs(spyglass, judged, tmp_path):
@@ -224,14 +240,15 @@ def test_another_model_than_the_indexs(spyglass, judged, tmp_path):
         ("--data {data} --init default --number size --out r", "expected --init alone, which brings the columns"),
         ("--feedback {index} --number size --out r", "expected --data beside --number, --category and --validation"),
         ("--data {data} --out {index}/manifest.json", "expected --out to be a folder to write to"),
+        ("--data {data} --out r --model {model} --token-bytes 0", "expected --token-bytes from 8 (one token) to 4096"),
         ("--data {data} --out r --loss pointwise", "expected a loss among pairwise, listwise, margin, smooth_ap"),
         ("--feedback {index} --user bob --out r", "with an image judged relevant by bob and one judged not, got none"),
         ("--feedback {index} --user cy --out r", "relevant and not, of at least 2 queries, got 1"),
     ],
 )
-def test_wrong_usage(spyglass, judged, table, tmp_path, monkeypatch, options, message):
+def test_wrong_usage(spyglass, judged, table, model, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
-    code, out, err = spyglass(*options.format(data=table, index=judged).split())
+    code, out, err = spyglass(*options.format(data=table, index=judged, model=model).split())
     assert (code, out) == (2, "") and err.startswith("error: ") and message in err and err.count("\n") == 1
 
 

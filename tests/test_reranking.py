@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,14 @@ import pytest
 import torch
 from toy import ToyEmbedder, pixels_of, png, write_pngs
 from toy_rankers import TOY, perturbed, weighing
+from toy_rankers import config as toy_config
 
-from indexer import Index, judged, query, rankers, reranking
+from indexer import Index, judged, query, ranker_folders, reranking
 from retrieval import Ranker, ranker_weights
 from retrieval.described import Described
 from retrieval.errors import ImageError, IndexFolderError, MismatchError, UsageError, WeightsError
 from retrieval.metadata import CategoryColumn, MetadataColumns, NumberColumn
+from retrieval.ranker import RelevanceAttention
 
 NUM = 40
 COLUMNS = MetadataColumns(
@@ -164,6 +167,36 @@ def test_expansion_by_what_the_ranker_likes(index):
     assert seeds(hits) == candidates[::-1].tolist() and [hit.similarity_rank for hit in hits] == [*range(8, 0, -1)]
 
 
+def test_more_than_the_reranked_join_a_query(index):
+    """Of forty candidates, with ten asked for to be ranked, twenty join: those that the ranker likes of twenty."""
+    vectors, full = encoded(*range(NUM)).vectors, encoded(1000).full[0]
+    wider = full + 0.35 * vectors[np.argsort(-vectors @ full)[:20]].sum(axis=0)
+    candidates = np.argsort(-vectors @ wider)[:10]
+    hits = index.search(png(1000), top_k=10, rerank=10, ranker=weighing(product=-1), expand=20)
+    assert seeds(hits) == candidates[::-1].tolist()
+
+
+def test_the_very_picture_comes_first_whatever_the_ranker_says(index):
+    for options in ({}, {"expand": 3}, {"crop": (0, 0, 64, 64)}):
+        others = weighing(product=-1)
+        hits = index.search(png(17), top_k=NUM, ranker=others, **options)
+        scores = [hit.score for hit in hits]
+        assert seeds(hits)[0] == 17 and hits[0].similarity == pytest.approx(1, abs=1e-6)
+        assert scores == sorted(scores, reverse=True) and scores[0] == pytest.approx(scores[1] + 1, abs=1e-4)
+        # All else is as the ranker has it.
+        assert [hit.similarity_rank for hit in hits[1:]] == [*range(NUM, 1, -1)]
+    # Where the ranker has it in front already its score stays.
+    front = index.search(png(17), top_k=NUM, ranker=weighing(product=3))
+    assert seeds(front)[0] == 17 and np.std([hit.score for hit in front]) == pytest.approx(3, rel=1e-3)
+
+
+def test_scores_raised_by_hand():
+    scores = np.array([[1.0, 3, 2, 0], [1, 2, 3, 4], [5, 2, 3, 4], [4, 3, 2, 1]], np.float32)
+    is_same = np.array([[True, False, True, False], [False] * 4, [True, False, False, False], [True] * 4])
+    raised = reranking.same_first(scores, is_same)
+    assert raised.tolist() == [[4, 3, 5, 0], [1, 2, 3, 4], [5, 2, 3, 4], [4, 3, 2, 1]] and raised.dtype == np.float32
+
+
 def test_metadata_of_query_and_candidates_is_read(index):
     nearest = index.search(png(1000), ranker=weighing(metadata=COLUMNS, metadata0=1), metadata={"price": 201})
     assert seeds(nearest)[0] == 20
@@ -186,6 +219,16 @@ def test_feedback_moves_what_was_accepted_to_the_front(copy):
     assert seeds(copy.search(png(1000), top_k=NUM, ranker=like_it, user="ann"))[0] == 30
     copy.record_feedback(png(50), id_of[7], False)
     assert seeds(copy.search(png(1000), top_k=NUM, ranker=like_it))[-2:] == [7, 12]
+
+
+def test_what_was_said_is_not_read_for_a_ranker_that_never_learned_from_it(copy, monkeypatch):
+    id_of = dict(zip(seeds(copy.search(png(1000), top_k=NUM)), ids(copy.search(png(1000), top_k=NUM)), strict=True))
+    copy.record_feedback(png(50), id_of[7], True)
+    fresh = Ranker(RelevanceAttention(toy_config()), embedder=TOY)
+    assert perturbed().reads_feedback and weighing(rejected=1).reads_feedback and not fresh.reads_feedback
+    expected = copy.search(png(1000), top_k=NUM, rerank=0)
+    monkeypatch.setattr(judged.JudgedVectors, "of", lambda *_: pytest.fail("read"))
+    assert ids(copy.search(png(1000), top_k=NUM, ranker=fresh)) == ids(expected)
 
 
 def test_judgments_as_vectors(copy):
@@ -254,8 +297,8 @@ def test_which_ranker_a_name_means(copy, tmp_path, monkeypatch):
             raise WeightsError(f"expected {name!r} to ship with this install")
         return home / name
 
-    monkeypatch.setattr(rankers, "shipped", shipped)
-    with pytest.raises(UsageError, match="expected a ranker for the model of .*, toy, found none that ships; name one"):
+    monkeypatch.setattr(ranker_folders, "shipped", shipped)
+    with pytest.raises(UsageError, match="expected a ranker beside the model of .*, toy, found none; name one"):
         copy.search(png(0), rerank=5)
     assert copy.search(png(1000))[0].similarity_rank is None
     weighing(product=-1).save(home / "weights" / "toy" / "ranker")
@@ -266,10 +309,83 @@ def test_which_ranker_a_name_means(copy, tmp_path, monkeypatch):
     assert ids(copy.search(png(1000), ranker="toy", top_k=NUM)) == alike  # the index's own goes before the shipped one
     weighing(product=-1).save(tmp_path / "mine")
     assert ids(copy.search(png(1000), ranker=tmp_path / "mine", top_k=NUM)) == alike[::-1]
-    with pytest.raises(WeightsError, match=r"expected a ranker's name among \['toy'\], or a folder .*, got 'nobody'"):
+    with pytest.raises(
+        WeightsError, match=r"expected the name of a ranker of .* \('toy'\), or a folder .*, got 'nobody'"
+    ):
         copy.search(png(0), ranker="nobody")
     weighing(product=1, embedder="beef").save(home / "weights" / "toy" / "ranker")
     assert ids(copy.search(png(1000), top_k=NUM)) == alike  # for another model: none by default
+
+
+def test_the_ranker_in_the_folder_of_the_index_s_model(tmp_path):
+    embedder = ToyEmbedder()
+    embedder.name = str(tmp_path / "model")
+    mine = Index.create(tmp_path / "p.index", embedder)
+    mine.add(write_pngs(tmp_path / "photos", range(5)), num_workers=0)
+    assert mine.info()["rankers"] == [] and mine.search(png(1000))[0].similarity_rank is None
+    place = tmp_path / "model" / "ranker"
+    weighing(product=-1).save(place)
+    alike = ids(mine.search(png(1000), rerank=0))
+    assert ids(mine.search(png(1000))) == alike[::-1] and mine.info()["rankers"] == [str(place)]
+    assert ids(mine.search(png(1000), ranker=mine.info()["rankers"][0])) == alike[::-1]
+    weighing(embedder="beef").save(place)
+    assert mine.info()["rankers"] == [] and ids(mine.search(png(1000))) == alike
+    (place / "config.json").write_text("{")
+    assert mine.info()["rankers"] == []
+    with pytest.raises(WeightsError, match="expected a whole ranker in .*ranker, got files that do not parse"):
+        Index.open(mine.path, embedder).search(png(1000))
+
+
+def test_a_ranker_is_replaced_at_once(copy, monkeypatch):
+    """Wherever the writing is cut short, the ranker of that name is the earlier one or the new one."""
+    alike = ids(copy.search(png(1000), rerank=0))
+
+    def answer() -> list[str] | None:
+        fresh = Index.open(copy.path, ToyEmbedder())
+        assert fresh.info()["rankers"] == ["ann"]
+        return ids(fresh.search(png(1000), ranker="ann", rerank=10))
+
+    with ranker_folders.replacing(copy.path, "ann") as new:
+        weighing(product=1).save(new)
+        assert copy.info()["rankers"] == []
+    assert answer() == alike
+    rename, survived = Path.rename, []
+    for num_renames in range(3):
+        left = num_renames
+
+        def limited(path, target):
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", limited)
+        try:
+            with ranker_folders.replacing(copy.path, "ann") as new:
+                weighing(product=-1).save(new)
+        except KeyboardInterrupt:
+            survived.append("earlier")
+            assert answer() == alike
+        else:
+            survived.append("new")
+            assert answer() == alike[::-1]
+        monkeypatch.undo()
+        assert not (copy.path / "rankers" / ".ann.new").exists()
+    assert survived == ["earlier", "earlier", "new"]
+    assert [path.name for path in (copy.path / "rankers").iterdir()] == ["ann"]
+
+
+def test_what_a_crash_left_of_a_ranker_is_none(copy):
+    weighing(product=-1).save(copy.path / "rankers" / ".ann.new")
+    assert copy.info()["rankers"] == []
+    for name in (".ann.new", "ann"):
+        with pytest.raises(WeightsError, match=r"\(none yet\), or a folder .*, got "):
+            copy.search(png(1000), ranker=name)
+    with ranker_folders.replacing(copy.path, "ann") as new:
+        assert not list(new.iterdir())
+        weighing(product=1).save(new)
+    assert copy.info()["rankers"] == ["ann"] and copy.search(png(1000), ranker="ann")
 
 
 @pytest.mark.parametrize(
@@ -278,8 +394,9 @@ def test_which_ranker_a_name_means(copy, tmp_path, monkeypatch):
         ({"rerank": -1}, r"expected rerank of 0 \(not at all\) to 1000, got -1"),
         ({"rerank": 1001}, "got 1001"),
         ({"rerank": True}, "got True"),
-        ({"expand": -1}, "expected expand as an integer of at least 0, got -1"),
+        ({"expand": -1}, r"expected expand of 0 \(not at all\) to 1000, got -1"),
         ({"expand": 1.5}, "got 1.5"),
+        ({"expand": 1001}, "got 1001"),
         ({"rerank": 0, "ranker": "x"}, "expected a ranker together with re-ranking, got rerank of 0"),
         ({"rerank": 5, "top_k": 1001}, "expected top_k of at most 1000 with re-ranking, got 1001; set rerank to 0"),
     ],
@@ -336,7 +453,7 @@ def test_a_picture_is_matched_place_by_place_with_itself(index):
 def test_what_cannot_be_explained(copy, tmp_path):
     with pytest.raises(UsageError, match="expected a hit or the id of an image of .*, got 'nobody'"):
         copy.explain(png(0), "nobody", ranker=perturbed())
-    with pytest.raises(UsageError, match="expected a ranker for the model of .*, toy, found none that ships"):
+    with pytest.raises(UsageError, match="expected a ranker beside the model of .*, toy, found none"):
         copy.explain(png(0), "0.png")
     photos = write_pngs(tmp_path / "photos", range(1))
     copy.add(photos, num_workers=0)

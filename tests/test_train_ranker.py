@@ -172,3 +172,16 @@ def test_what_teaches_nothing_is_refused(sets, tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             RankerTrainConfig(**settings)
+
+
+def test_shares_weigh_the_sets(sets, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        module, "relevance_of", lambda attention, some: shown.append(len(some)) or relevance_of(attention, some)
+    )
+    config = RankerTrainConfig(epochs=1, batch_size=8, queries_per_epoch=8)
+    train_ranker(fresh(), [sets[0], sets[0]], sets[1], config, tmp_path, shares=[0.75, 0.25])
+    assert shown == [6, 2]
+    for shares in ([1.0], [0.5, 0.6], [0.0, 1.0]):
+        with pytest.raises(UsageError, match="^expected 2 shares above 0 that sum to 1, one for each set, got "):
+            train_ranker(fresh(), [sets[0], sets[0]], sets[1], config, tmp_path / "x", shares=shares)

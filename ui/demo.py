@@ -125,7 +125,12 @@ def hits_beside(index: Index, query: Sample, top_k: int) -> list[Hit]:
     """The best hits for a picture of the index, itself left out."""
     hits = index.search(query.path, top_k=top_k + 1)
     others = [hit for hit in hits if Path(hit.uri) != query.path.absolute()][:top_k]
-    return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]
+    # Itself was the first by similarity too.
+    was = [None if hit.similarity_rank is None else hit.similarity_rank - 1 for hit in others]
+    return [
+        replace(hit, rank=rank, similarity_rank=before)
+        for rank, (hit, before) in enumerate(zip(others, was, strict=True), start=1)
+    ]
 
 
 def dims_text(index: Index) -> str:

@@ -20,7 +20,6 @@ _MOST_FAILURES = 20
 feedback = typer.Typer(
     help="Keep what people say is relevant to a query, for a ranker to learn from.",
     rich_markup_mode=None,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 

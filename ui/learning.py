@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 train = typer.Typer(
     help="Train a model on pictures, with labels or without.",
     rich_markup_mode=None,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
@@ -120,6 +119,7 @@ def embedder(
     from retrieval.distributed import is_first_process, is_under_torchrun
     from retrieval.shorten import ShortenConfig
     from retrieval.train_embedder import TrainConfig, train
+    from ui.picture_sets import training_sets
     from ui.printing import shows_bars, to_json
 
     starting = None if init is None else Embedder.load(init, device="cpu").network
@@ -141,7 +141,13 @@ def embedder(
     if starting is None:
         starting = _pretrained(config, backbone_weights)
     sources = [*data, *(more_data or ())]
-    training, validation, num_skipped = _sets(sources, unlabelled or [], config.image_size, label_column, group_column)
+    training, validation, num_skipped = training_sets(
+        sources,
+        image_size=config.image_size,
+        label_column=label_column,
+        group_column=group_column,
+        unlabelled=unlabelled or [],
+    )
     network = train(
         config,
         training,
@@ -186,41 +192,6 @@ def _pretrained(config: "TrainConfig", weights: str | None) -> "EmbedderNetwork 
     if weights is None and not config.backbone.startswith(TIMM):
         return None
     return network_with(load_backbone(config.backbone, weights), config)
-
-
-def _sets(
-    sources: list[str], unlabelled: list[str], image_size: int, label_column: str | None, group_column: str | None
-) -> "tuple[LabelledImages, LabelledImages, int]":
-    """Pictures to train and to validate on, and how many were skipped: those are named on stderr."""
-    from retrieval.datasets import load_labelled, splits_of
-    from retrieval.distributed import is_first_process
-
-    num_skipped = 0
-
-    def load(some: list[str], split: str | None, **settings: str | bool | None) -> "LabelledImages":
-        nonlocal num_skipped
-        images = load_labelled(some, image_size=image_size, split=split, **settings)
-        num_skipped += len(images.unreadable)
-        for line in images.unreadable if is_first_process() else ():
-            typer.echo(f"skipped {line}", err=True)
-        return images
-
-    columns = {"label_column": label_column, "group_column": group_column}
-    if {"train", "val"} <= splits_of(sources):
-        training = load(sources, "train", **columns)
-        validation = load(sources, "val", takes_unsplit=False, **columns)
-        if shared := set(training.classes) & set(validation.classes):
-            raise UsageError(
-                f"expected other classes in split val than in train, got {len(shared)} in both, such as {min(shared)!r}"
-            )
-    elif label_column is None:
-        training, validation = load(sources, None, **columns).hold_out_instances()
-    else:
-        training, validation = load(sources, None, **columns).hold_out_classes()
-    if unlabelled:
-        split = "train" if "train" in splits_of(unlabelled) else None
-        training = training.with_unlabelled(load(unlabelled, split, label_column=None))
-    return training, validation, num_skipped
 
 
 def _evaluate(embedder: "Embedder", images: "LabelledImages") -> "Evaluation":

@@ -1,4 +1,4 @@
-"""Where a command that makes a model writes it: looked at before the work, made when there is something to write."""
+"""Where a command writes a folder: looked at before the work, made when there is something to write."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from retrieval.errors import UsageError
 
 
-def check(out: Path) -> None:
+def check(out: Path, option: str = "--out") -> None:
     """Raise `UsageError` for a place where no folder can be made or written to; nothing is made."""
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not nearest.is_dir():
-        raise UsageError(f"expected --out to be a folder to write to, got {out}: {nearest} is a file; name another")
+        raise UsageError(f"expected {option} to be a folder to write to, got {out}: {nearest} is a file; name another")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"expected --out to be a folder to write to, got {out}: no permission; name another")
+        raise UsageError(f"expected {option} to be a folder to write to, got {out}: no permission; name another")

@@ -1,7 +1,6 @@
 """What `train ranker` does once its options are understood: train, measure, and keep the ranker where it belongs."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +92,7 @@ def train_frozen(
             validation,
             config,
             out,
+            shares=sources.shares,
             device=sources.device.value,
             report=lambda row: typer.echo(table_line(row), err=True),
             show_progress_bar=shows_bars(),
@@ -126,16 +126,12 @@ def train_into_index(
     sources: RankerSources, attention: RelevanceAttention, config: RankerTrainConfig, name: str
 ) -> RankerReport:
     """Train a ranker that is kept in the index under a name; what was there before is replaced when it is done."""
-    home = sources.feedback / "rankers"
-    home.mkdir(exist_ok=True)
-    new = home / f".{name}.new"
-    shutil.rmtree(new, ignore_errors=True)
+    from indexer import ranker_folders
+
     # More is judged from one run to the next: none can go on from the checkpoint of another.
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ranker_folders.replacing(sources.feedback, name) as new:
         report = train_frozen(sources, sources.embedder, attention, config, Path(scratch), keep_in=new)
-    shutil.rmtree(home / name, ignore_errors=True)
-    new.rename(home / name)
-    return report.at(home / name)
+    return report.at(sources.feedback / ranker_folders.RANKERS / name)
 
 
 def train_both(

@@ -13,10 +13,12 @@ from retrieval.datasets import LabelledImages
 from retrieval.errors import UsageError
 from retrieval.metadata import MetadataColumns
 from retrieval.ranker_examples import RankingExamples
+from retrieval.tokens import MAX_TOKEN_BYTES
 from ui.opening import open_index
 from ui.options import Device
+from ui.picture_sets import training_sets
 from ui.printing import one_line
-from ui.ranking_sets import every_fifth_apart, found_examples, labelled_sets
+from ui.ranking_sets import every_fifth_apart, found_examples
 
 if TYPE_CHECKING:
     from indexer import Index
@@ -36,6 +38,7 @@ class RankerSources:
     num_candidates: int
     token_bytes: int
     device: Device
+    judged_share: float = 0.25
     num_skipped: int = 0
 
     @cached_property
@@ -52,19 +55,24 @@ class RankerSources:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The one that was named, or the index's; raises `UsageError` for one without tokens."""
+        """The one that was named, or the index's; raises `UsageError` for one without tokens, or bytes for none."""
         index = self.index
         embedder = Embedder.load(self.model, device=self.device.value) if index is None else index.embedder
         if not embedder.token_dim:
             raise UsageError(f"expected a model with local tokens, got {embedder.name}, which has none; choose another")
+        if not embedder.token_dim <= self.token_bytes <= MAX_TOKEN_BYTES:
+            raise UsageError(
+                f"expected --token-bytes from {embedder.token_dim} (one token) to {MAX_TOKEN_BYTES}, "
+                f"got {self.token_bytes}"
+            )
         return embedder
 
     @cached_property
     def labelled(self) -> tuple[LabelledImages, LabelledImages]:
         """Pictures to train and to validate on."""
-        training, validation, num_skipped = labelled_sets(
+        training, validation, num_skipped = training_sets(
             self.data,
-            self.validation_data,
+            validation_sources=self.validation_data,
             image_size=self.embedder.image_size,
             label_column=self.label_column,
             columns=self.columns,
@@ -84,6 +92,11 @@ class RankerSources:
             token_bytes=self.token_bytes,
             guards=guards,
         )
+
+    @property
+    def shares(self) -> list[float]:
+        """Of each set of `examples` in every step of training."""
+        return [1 - self.judged_share, self.judged_share] if self.data and self.feedback is not None else [1.0]
 
     def examples(
         self, embedder: Embedder, metadata: MetadataColumns

@@ -1,17 +1,15 @@
 """The command `train ranker`: what it takes, and what is checked before anything slow begins."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from indexer.ranker_folders import NAME
 from retrieval.errors import UsageError
 from ui import model_folder
 from ui.endings import SKIPPED
 from ui.options import AsJson, Device, OnDevice
-
-_NAME = re.compile(r"\w[\w.-]*")
 
 
 def ranker(
@@ -49,6 +47,10 @@ def ranker(
     user: Annotated[
         str | None, typer.Option("--user", metavar="NAME", help="Only from judgments of this one.  [default: all]")
     ] = None,
+    judged_share: Annotated[
+        float,
+        typer.Option("--judged-share", min=0.01, max=0.99, help="Of each step, where there is --data as well."),
+    ] = 0.25,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Keep the ranker in the --feedback index, under this name."),
@@ -98,7 +100,7 @@ def ranker(
         raise UsageError("expected --feedback beside --user and --name, got none; name the index")
     if (out is None) == (name is None):
         raise UsageError("expected --out DIR, or --name NAME of a ranker in the --feedback index; give one of the two")
-    if name is not None and not _NAME.fullmatch(name):
+    if name is not None and not NAME.fullmatch(name):
         raise UsageError(f"expected a --name of letters, digits, '-', '_' and '.', got {name!r}")
     if joint and (feedback is not None or not data):
         raise UsageError("expected --joint with --data alone: what was judged belongs to the index's model")
@@ -126,6 +128,7 @@ def ranker(
         num_candidates=candidates,
         token_bytes=token_bytes,
         device=device,
+        judged_share=judged_share,
     )
     config = RankerTrainConfig(
         loss=loss,

@@ -1,70 +1,24 @@
-"""The sets a ranker is trained and validated on: labelled pictures with what an index of them finds."""
+"""What a ranker is trained and validated on: labelled pictures with what an index of them finds, and judged queries."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import typer
 
-from retrieval.datasets import LabelledImages, load_labelled, splits_of
 from retrieval.errors import UsageError
-from ui.printing import one_line, shows_bars
+from ui.printing import shows_bars
 
 if TYPE_CHECKING:
     from retrieval import Embedder, Embeddings
+    from retrieval.datasets import LabelledImages
     from retrieval.metadata import MetadataColumns
     from retrieval.ranker_examples import RankingExamples
 
 _BATCH = 64
 
 
-def labelled_sets(
-    sources: Sequence[str],
-    validation_sources: Sequence[str],
-    *,
-    image_size: int,
-    label_column: str,
-    columns: Sequence[str],
-) -> tuple[LabelledImages, LabelledImages, int]:
-    """Pictures to train and to validate on, with `columns`, and how many were skipped: those are named on stderr.
-
-    Rows whose split is `train` are for training and those of `val` for validation; where there are no such splits, and
-    no `validation_sources`, classes are held out. Raises `UsageError` for classes in both.
-    """
-    num_skipped = 0
-
-    def load(some: Sequence[str], split: str | None, **settings: bool) -> LabelledImages:
-        nonlocal num_skipped
-        images = load_labelled(
-            some, image_size=image_size, split=split, label_column=label_column, columns=columns, **settings
-        )
-        num_skipped += len(images.unreadable)
-        for line in images.unreadable:
-            typer.echo(f"skipped {one_line(line)}", err=True)
-        return images
-
-    def split_of(some: Sequence[str], name: str) -> str | None:
-        return name if name in splits_of(some) else None
-
-    if validation_sources:
-        training = load(sources, split_of(sources, "train"))
-        validation = load(validation_sources, split_of(validation_sources, "val"))
-    elif {"train", "val"} <= splits_of(sources):
-        training = load(sources, "train")
-        validation = load(sources, "val", takes_unsplit=False)
-    else:
-        training, validation = load(sources, None).hold_out_classes()
-    if shared := set(training.classes) & set(validation.classes):
-        raise UsageError(
-            f"expected other classes to validate on than to train on, got {len(shared)} in both, "
-            f"such as {min(shared)!r}"
-        )
-    return training, validation, num_skipped
-
-
 def found_examples(
     embedder: "Embedder",
-    images: LabelledImages,
+    images: "LabelledImages",
     metadata: "MetadataColumns",
     *,
     num_candidates: int,

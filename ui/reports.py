@@ -102,7 +102,9 @@ def info_text(facts: Mapping[str, Any]) -> str:
         ("mean dim", "-" if mean_dim is None else f"{mean_dim:.1f} of {MAX_DIM}"),
         ("size", size(facts["size_bytes"])),
         ("per image", "-" if per_image is None else size(per_image)),
+        ("tokens", f"at most {size(facts['token_bytes'])} an image" if facts["token_bytes"] else "none"),
         ("model", one_line(facts["model"])),
+        ("rankers", one_line(", ".join(facts["rankers"])) or "none"),
     ]
     name_width = max(len(name) for name, _ in figures)
     lines = [f"{name:<{name_width}}  {value}" for name, value in figures]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from retrieval.errors import UsageError
+from ui import model_folder
 from ui.endings import SKIPPED
 from ui.opening import open_index
 from ui.options import AsJson, Device, IndexFolder, OnDevice
@@ -46,7 +47,7 @@ def search(
     ranker: Annotated[
         str | None,
         typer.Option(
-            "--ranker", metavar="NAME|DIR", help="One of the index's own, or a folder.  [default: the shipped one]"
+            "--ranker", metavar="NAME|DIR", help="One of the index's own, or a folder.  [default: the model's own]"
         ),
     ] = None,
     expand: Annotated[
@@ -86,6 +87,8 @@ def search(
         from ui import hit_sheet
 
         hit_sheet.check_path(sheet)
+    if explain is not None:
+        model_folder.check(explain, "--explain")
     query = queries[0] if len(queries) == 1 else queries
     target = open_index(index, device)
     embedder = target.embedder  # loaded here, so that the time told is that of the search

@@ -127,7 +127,7 @@ def relevance(attention: nn.Module, examples: RankingExamples) -> torch.Tensor:
     parts = []
     for numbers in torch.arange(len(examples)).split(64):
         some = examples.take(numbers)
-        parts.append(attention(some.queries, some.documents.take(some.candidates), None))
+        parts.append(attention(some.queries, some.documents.take(some.candidates), some.feedback))
     return torch.cat(parts)
 
 
