@@ -45,11 +45,11 @@ def train_ranker(
     """Train a scoring layer such as `RelevanceAttention`, in place; it ends with the weights that validated best.
 
     Of several sets of examples each has its part of `shares`, which sum to 1, in every step and in the loss, or an
-    equal one; in the validation all are equal. The weights that it comes
-    with count too (epoch 0): what is returned is never worse on `validation` than those. Goes on from the checkpoint in
-    `out` where there is one, and ends with the same weights as an unbroken run. `out` receives checkpoint.pt, log.jsonl
-    and TensorBoard events; `report` is called with each line of the log. Returned on the CPU, ready for use. Raises
-    `UsageError` where nothing teaches, `TrainingError` when a number is none, or the checkpoint is of another run.
+    equal one; in the validation all are equal. The weights that it comes with count too (epoch 0): what is returned is
+    never worse on `validation` than those. Goes on from the checkpoint in `out` where there is one, and ends with the
+    same weights as an unbroken run. `out` receives checkpoint.pt, log.jsonl and TensorBoard events; `report` is called
+    with each line of the log. Returned on the CPU, ready for use. Raises `UsageError` where nothing teaches,
+    `TrainingError` when a number is none, or the checkpoint is of another run.
     """
     training, validation = _teaching(training), as_sets(validation)
     shares = [1 / len(training)] * len(training) if shares is None else [*shares]

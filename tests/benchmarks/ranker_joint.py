@@ -2,8 +2,8 @@
 
     python tests/benchmarks/ranker_joint.py DATA --out DIR
 
-DATA holds mini-imagenet. DIR receives two models, `joint` and `control`, each with a `ranker` that was then trained on
-it as it is; `ranker_table.py --joint DIR/joint --control DIR/control` measures them.
+DATA holds mini-imagenet. DIR receives two models, `joint` and `control`, each with its projection fitted anew and a
+`ranker` that was then trained on it as it is; `ranker_table.py --joint DIR/joint --control DIR/control` measures them.
 A run goes on where it was cut short.
 """
 
@@ -14,7 +14,9 @@ from encoded_sets import PATHS
 
 from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.embedder import Embedder
+from retrieval.fit_tokens import fit_tokens, local_features
 from retrieval.joint_config import JointConfig
+from retrieval.projection import fit_projection, pooled_vectors
 from retrieval.ranker_train_config import RankerTrainConfig
 from retrieval.ranker_weights import Ranker
 from retrieval.train_jointly import train_jointly
@@ -63,6 +65,9 @@ def main() -> None:
             loss=arguments.loss,
         )
         train_jointly(network, attention, training, look_up, config, out, report=print, show_progress_bar=True)
+        # A projection trained on a few classes throws away what others need: as after any training, it is fitted anew.
+        fit_projection(network.projection, pooled_vectors(network, training.pixels))
+        fit_tokens(network.tokens, local_features(network, training.pixels[::4]))
         Embedder(network, device="cpu").save(out, notes={"recipe": "ranker_joint.py", "title": title})
         trained = Embedder.load(out, device="cpu")
         train_ranker(
