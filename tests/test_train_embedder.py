@@ -347,4 +347,4 @@ def test_shaping_keeps_the_budget_and_the_backbone(sets):
         dims = network.dimension(pooled_vectors(network, training.pixels))
     assert 32 <= dims.min() and dims.mean().item() == pytest.approx(100, abs=20)
     changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
-    assert changed and all(name.startswith(("dimension.", "projection.")) for name in changed)
+    assert changed and all(name.startswith(("dimension.", "projection.", "tokens.")) for name in changed)

@@ -46,10 +46,13 @@ class Found:
     queries: np.ndarray
     examples: RankingExamples
     base: np.ndarray
+    stride: int
 
     @classmethod
-    def search(cls, embeddings: Embeddings, labels: tuple[str, ...], queries: np.ndarray | None = None) -> "Found":
-        """With `queries` (N, D) other than the pictures' own vectors, such as expanded ones."""
+    def search(
+        cls, embeddings: Embeddings, labels: tuple[str, ...], queries: np.ndarray | None = None, *, stride: int = 1
+    ) -> "Found":
+        """Every so many-th picture asks; `queries` (N, D) may be other than the pictures' own vectors."""
         queries = embeddings.full if queries is None else queries
         index = BucketedIndex()
         index.add(np.arange(len(labels)), embeddings.vectors, embeddings.dims)
@@ -62,8 +65,9 @@ class Found:
             embeddings=embeddings,
             labels=labels,
             queries=queries,
-            examples=examples,
-            base=metrics.average_precision_at_r,
+            examples=examples.take(torch.arange(0, len(examples), stride)),
+            base=metrics.average_precision_at_r[::stride],
+            stride=stride,
         )
 
     def judge(self, scores: torch.Tensor) -> dict[str, np.ndarray]:
@@ -92,7 +96,7 @@ class Found:
     def with_queries(self, queries: np.ndarray) -> "Found":
         every = self.queries.copy()
         every[self.examples.rows] = queries
-        return Found.search(self.embeddings, self.labels, every)
+        return Found.search(self.embeddings, self.labels, every, stride=self.stride)
 
     def alpha_expansion(self, num: int, alpha: float) -> np.ndarray:
         """α-query expansion (Radenović et al. 2018, arXiv 1711.02512): neighbours weighed by similarity to the α."""
@@ -183,22 +187,16 @@ def choose(validation: Found, attention: nn.Module) -> dict:
     """How many neighbours join a query, by mAP@100 on validation classes."""
     tried = {
         (num, alpha): validation.with_queries(validation.alpha_expansion(num, alpha))
-        for num in (5, 10, 20, 50)
+        for num in (5, 20, 50)
         for alpha in (1.0, 3.0)
     }
     best = max(tried, key=lambda key: tried[key].judge(similarities(tried[key].examples))["map@100"].mean())
     scores = relevance(attention, validation.examples)
     gains = {}
-    for num in (5, 10, 20, 40):
+    for num in (10, 20, 40):
         again = validation.expanded_by(scores, num)
         gains[num] = again.judge(relevance(attention, again.examples))["map@100"].mean()
     return {"alpha expansion": list(best), "expand": max(gains, key=gains.get)}
-
-
-def part(found: Found, every: int) -> Found:
-    """Every so many-th query; the gallery stays."""
-    numbers = torch.arange(0, len(found.examples), every)
-    return replace(found, examples=found.examples.take(numbers), base=found.base[::every])
 
 
 def main() -> None:
@@ -218,7 +216,7 @@ def main() -> None:
 
     embedder, ranker = Embedder.load(arguments.model, device="cpu"), Ranker.load(arguments.ranker)
     assert ranker.embedder == embedder.fingerprint
-    validation = part(Found.search(*embed(embedder, arguments.data, "val", arguments.cache)), 8)
+    validation = Found.search(*embed(embedder, arguments.data, "val", arguments.cache), stride=16)
     settings = choose(validation, ranker.attention)
     training = Found.search(*embed(embedder, arguments.data, "train", arguments.cache)).examples
     config = RankerTrainConfig(**{"queries_per_epoch": 3200, "epochs": 6} | arguments.mlp)
@@ -232,14 +230,14 @@ def main() -> None:
     print(settings, flush=True)
     others = {"joint": arguments.joint, "control": arguments.control}
     for name in arguments.sets:
-        found = part(Found.search(*embed(embedder, arguments.data, name, arguments.cache)), arguments.stride)
+        found = Found.search(*embed(embedder, arguments.data, name, arguments.cache), stride=arguments.stride)
         similarity = found.judge(similarities(found.examples))
         rows = rows_of(found, {"ranker": ranker.attention, "mlp": mlp}, settings)
         for title, folder in others.items():
             if folder is None:
                 continue
             other = Embedder.load(folder, device="cpu")
-            theirs = part(Found.search(*embed(other, arguments.data, name, arguments.cache)), arguments.stride)
+            theirs = Found.search(*embed(other, arguments.data, name, arguments.cache), stride=arguments.stride)
             rows[f"{title}, similarity"] = row(theirs.judge(similarities(theirs.examples)), similarity)
             own = Ranker.load(str(Path(folder) / "ranker")).attention
             rows[f"{title}, ranker"] = row(theirs.judge(relevance(own, theirs.examples)), similarity)
