@@ -85,8 +85,8 @@ class Judge:
         """A judgment for each row, or what is wrong with the row.
 
         A row is a mapping: `query` (an id or uri of the index, else a picture as `Index.search` takes it), `image` (an
-        id of the index), `relevant` (a bool, 1 or 0, or "true", "yes", "false", "no"); perhaps `user`, `when` (ISO
-        8601; now, where none is given) and `query_image` (the query's picture, encoded).
+        id or uri of the index), `relevant` (a bool, 1 or 0, or "true", "yes", "false", "no"); perhaps `user`, `when`
+        (ISO 8601; now, where none is given) and `query_image` (the query's picture, encoded).
         """
         named = (row.get(key) for row in rows if isinstance(row, Mapping) for key in ("query", "image"))
         self._look_up({name for name in map(_name, named) if name is not None})
@@ -104,7 +104,7 @@ class Judge:
         if not isinstance(row, Mapping) or not {"query", "image", "relevant"} <= row.keys():
             raise UsageError(f"expected query, image and relevant, got {_excerpt(row)}")
         said = {
-            "image": _text(row["image"]),
+            "image": self._id_of(_text(row["image"])),
             "relevant": _truth(row["relevant"]),
             "user": "" if row.get("user") is None else _text(row["user"]),
             "when": now if row.get("when") in (None, "") else _moment(row["when"]),
@@ -123,13 +123,17 @@ class Judge:
             query, picture = self._query(query, row.get("query_image"))
         return Judgment(query=query, query_image=picture, **said)
 
+    def _id_of(self, name: str) -> str:
+        """The id of the image that a name, an id or a uri, stands for; the name itself where it is none."""
+        if name in self._ids:
+            return name
+        uris = (uri for uri in (name, os.path.abspath(name)) if uri in self._id_by_uri)
+        return next((self._id_by_uri[uri] for uri in uris), name)
+
     def _query(self, name: str, picture: Any) -> tuple[str, bytes | None]:
         """The id of a query that the index holds, or the name of another one and its picture."""
-        if name in self._ids:
-            return name, None
-        for uri in (name, os.path.abspath(name)):
-            if uri in self._id_by_uri:
-                return self._id_by_uri[uri], None
+        if self._id_of(name) in self._ids:
+            return self._id_of(name), None
         if picture is None:
             return self._read_query(name)
         if not isinstance(picture, bytes):
@@ -166,6 +170,7 @@ class Judge:
         self._ids = set(self._images.filter(pc.is_in(self._images["id"], wanted))["id"].to_pylist())
         found = self._images.filter(pc.is_in(self._images["uri"], wanted)).to_pydict()
         self._id_by_uri = dict(zip(found["uri"], found["id"], strict=True))
+        self._ids |= set(found["id"])
 
     def _closest(self, name: str) -> str:
         ids = self._images["id"]

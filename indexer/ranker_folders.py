@@ -16,6 +16,9 @@ from retrieval.shipped import shipped
 RANKERS = "rankers"
 """The folder of an index's own rankers, such as those of its users, by name."""
 
+DEFAULT = "default"
+"""The name of the ranker beside the shipped weights, which no other one may have."""
+
 NAME = re.compile(r"\w[\w.-]*")
 """What a ranker of an index may be called; one that is being written, `.NAME.new`, is not called so."""
 
@@ -53,6 +56,22 @@ def known(folder: Path, model: Model) -> list[str]:
         return names(folder)
     default = str(place) if _is_path(model.name) else model.name
     return [*names(folder), *({default} - {*names(folder)})]
+
+
+def problems(folder: Path) -> Iterator[str]:
+    """Say which of the index's own rankers cannot be read; yields nothing where all can."""
+    from safetensors import SafetensorError, safe_open
+
+    for name in names(folder):
+        place = own(folder, name)
+        if _embedder_of(place) is None:
+            yield f"{RANKERS}/{name}/config.json: expected the settings of a ranker, got something else"
+        try:
+            with safe_open(place / "model.safetensors", framework="numpy") as weights:
+                for key in weights.keys():
+                    weights.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            yield f"{RANKERS}/{name}/model.safetensors: expected the weights of a ranker, got: {error}"
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from indexer import feedback, manifest, segments
+from indexer import feedback, manifest, ranker_folders, segments
 from retrieval.errors import DamagedError
 
 
@@ -17,3 +17,4 @@ def problems(path: Path) -> Iterator[str]:
     yield from manifest.history_problems(path, state)
     yield from segments.verify(path, state)
     yield from feedback.problems(path)
+    yield from ranker_folders.problems(path)

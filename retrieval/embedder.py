@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tqdm import tqdm
 
 from retrieval.device import fast_autocast, resolve_device
@@ -129,7 +129,7 @@ class Embedder:
         """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(_half_state(self.network), folder / "model.safetensors")
+        (folder / "model.safetensors").write_bytes(save(_half_state(self.network)))
         config = {"format": FORMAT, "embedder": self.config.to_dict(), "notes": notes or {}}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from retrieval.described import Described
 from retrieval.errors import SpyglassError, UsageError, WeightsError
@@ -75,7 +75,7 @@ class Ranker:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.detach().half().cpu().contiguous() for key, value in self.attention.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
+        (folder / "model.safetensors").write_bytes(save(state))
         config = {"format": FORMAT, "ranker": self.config.to_dict(), "embedder": self.embedder, "notes": notes or {}}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 

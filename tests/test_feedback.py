@@ -61,7 +61,8 @@ def test_what_is_said_is_found_again(index, built):
     before = datetime.now(UTC)
     first = index.record_feedback("a/001.png", "a/002.png", True)
     index.record_feedback(png(99), "a/003.png", False, user="ann")
-    index.record_feedback(str(built.parent / "photos" / "a" / "004.png"), "a/005.png", True)  # a uri of the index
+    photos = built.parent / "photos" / "a"
+    index.record_feedback(str(photos / "004.png"), str(photos / "005.png"), True)  # uris of the index
 
     frame = index.feedback()
     assert list(frame.columns) == ["id", "query", "image", "relevant", "when", "user", "query_image"]

@@ -237,6 +237,10 @@ def test_another_model_than_the_indexs(spyglass, judged, tmp_path):
         ("--data {data} --out r --steps 5", "expected --joint beside --steps and --epochs 0, got a frozen embedder"),
         ("--feedback {index} --joint --out r", "expected --joint with --data alone"),
         ("--feedback {index} --name ../ann", "expected a --name of letters, digits"),
+        (
+            "--feedback {index} --name default",
+            "expected a --name of your own, got 'default', which is the ranker beside",
+        ),
         ("--data {data} --init default --number size --out r", "expected --init alone, which brings the columns"),
         ("--feedback {index} --number size --out r", "expected --data beside --number, --category and --validation"),
         ("--data {data} --out {index}/manifest.json", "expected --out to be a folder to write to"),

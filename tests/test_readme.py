@@ -59,7 +59,7 @@ def test_the_backbones(tmp_path, monkeypatch):
     assert names["features"].shape == (1, 512, 7, 7)
 
 
-@pytest.mark.parametrize("name", ["shell", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["shell", "feedback", pytest.param("train", marks=pytest.mark.slow)])
 def test_the_command_lines(folder, name, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
     for line in block(name).strip().splitlines():

@@ -486,3 +486,17 @@ def test_scores_are_the_ranker_s_own(index):
     )
     np.testing.assert_allclose([hit.score for hit in hits], expected[0], atol=1e-4)
     assert expected[0].tolist() == sorted(expected[0].tolist(), reverse=True)
+
+
+def test_verify_names_a_ranker_that_cannot_be_read(copy):
+    home = copy.path / "rankers"
+    for name in ("ann", "bob", "eve"):
+        weighing(product=1).save(home / name)
+    assert copy.verify() == []
+    (home / "ann" / "model.safetensors").write_bytes(b"zzz")
+    (home / "bob" / "config.json").write_text("{}")
+    problems = copy.verify()
+    assert [problem.split(":")[0] for problem in problems] == [
+        "rankers/ann/model.safetensors",
+        "rankers/bob/config.json",
+    ]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from indexer.ranker_folders import NAME
+from indexer.ranker_folders import DEFAULT, NAME
 from retrieval.errors import UsageError
 from ui import model_folder
 from ui.endings import SKIPPED
@@ -102,6 +102,8 @@ def ranker(
         raise UsageError("expected --out DIR, or --name NAME of a ranker in the --feedback index; give one of the two")
     if name is not None and not NAME.fullmatch(name):
         raise UsageError(f"expected a --name of letters, digits, '-', '_' and '.', got {name!r}")
+    if name == DEFAULT:
+        raise UsageError(f"expected a --name of your own, got {name!r}, which is the ranker beside the shipped weights")
     if joint and (feedback is not None or not data):
         raise UsageError("expected --joint with --data alone: what was judged belongs to the index's model")
     if not joint and (steps is not None or epochs == 0):
