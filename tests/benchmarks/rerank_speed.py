@@ -1,0 +1,56 @@
+"""What re-ranking adds to a search, and what asking many queries at once saves; medians, in milliseconds.
+
+python tests/benchmarks/rerank_speed.py INDEX PICTURES
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from indexer import Index, reranking
+
+NUM_QUERIES, NUM_ROUNDS = 32, 5
+
+
+def milliseconds(function: Callable) -> float:
+    start = time.perf_counter()
+    function()
+    return (time.perf_counter() - start) * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("index", type=Path)
+    parser.add_argument("pictures", type=Path, help="a folder of query pictures")
+    arguments = parser.parse_args()
+    index = Index.open(arguments.index)
+    queries = [str(path) for path in sorted(arguments.pictures.iterdir())[:NUM_QUERIES]]
+    index.search(queries[0])
+
+    alone: list[float] = []
+    score = reranking.Reranker.score
+
+    def timed(*values):
+        start = time.perf_counter()
+        result = score(*values)
+        alone.append((time.perf_counter() - start) * 1000)
+        return result
+
+    reranking.Reranker.score = timed
+    whole, plain = [], []
+    for query in queries:
+        whole.append(milliseconds(lambda query=query: index.search(query)))
+        plain.append(milliseconds(lambda query=query: index.search(query, rerank=0)))
+    print(f"one query {statistics.median(whole):.1f}, without re-ranking {statistics.median(plain):.1f}")
+    print(f"reading and scoring its candidates {statistics.median(alone):.1f}, at most {max(alone):.1f}")
+    ratios = []
+    for _ in range(NUM_ROUNDS):
+        one_by_one = milliseconds(lambda: [index.search(query) for query in queries])
+        ratios.append(one_by_one / milliseconds(lambda: index.search_many(queries)))
+    print(f"{len(queries)} queries one by one, over all at once: {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
