@@ -35,7 +35,7 @@ def main() -> None:
             represented(config, sets, out)
             results["recall@1 on val"].setdefault(name, []).append(validation_recall(out))
             print(f"{name}, seed {seed}: {validation_recall(out):.2f}", flush=True)
-        write(results, arguments.out)
+            write(results, arguments.out)
 
 
 if __name__ == "__main__":
