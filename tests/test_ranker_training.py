@@ -20,6 +20,7 @@ from retrieval.metadata import MetadataColumns
 from retrieval.ranker_weights import Ranker
 from ui.cli import run
 from ui.learning_curve import best_row, draw_learning_curve
+from ui.ranker_report import RankerReport
 
 SHORT = "--epochs 2 --batch-size 8 --candidates 8 --token-bytes 16 --device cpu".split()
 NUM_EACH = 6
@@ -266,3 +267,23 @@ def test_a_learning_curve():
     picture = draw_learning_curve(rows, title="A run", similarity={"map_at_100": 29.0, "recall_at_1": 51.0})
     assert picture.mode == "RGB" and len(picture.getcolors(1 << 24)) > 100
     assert draw_learning_curve(rows[:1], title="Begun").size == picture.size
+
+
+@pytest.mark.parametrize(
+    ("best_epoch", "said"),
+    [(2, "kept epoch 2 of 5"), (0, "5 epochs found nothing better than before training: kept as it was")],
+)
+def test_the_report_says_what_was_kept(best_epoch, said):
+    row = {"map_at_100": 50.0, "recall_at_1": 40.0}
+    report = RankerReport(
+        ranker=Path("r"),
+        embedder="f00d",
+        best_epoch=best_epoch,
+        num_epochs=5,
+        num_queries=(8, 2),
+        similarity=row,
+        before=row,
+        after=row,
+        num_skipped=0,
+    )
+    assert f"trained on 8 queries, validated on 2; {said}\n" in report.text()

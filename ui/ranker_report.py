@@ -50,11 +50,14 @@ class RankerReport:
         """For people."""
         lines = {"similarity alone": self.similarity, "before training": self.before, "after training": self.after}
         cells = [(name, f"{row['map_at_100']:.2f}", f"{row['recall_at_1']:.2f}") for name, row in lines.items()]
+        kept = f"kept epoch {self.best_epoch} of {self.num_epochs}"
+        if self.num_epochs and not self.best_epoch:
+            kept = f"{self.num_epochs} epochs found nothing better than before training: kept as it was"
         skipped = f"; {self.num_skipped:,} pictures skipped" if self.num_skipped else ""
         return (
             f"{table(['', 'mAP@100', 'Recall@1'], cells, right=[1, 2])}\n\n"
-            f"trained on {self.num_queries[0]:,} queries, validated on {self.num_queries[1]:,}; kept epoch "
-            f"{self.best_epoch} of {self.num_epochs}{skipped}\nranker saved in {one_line(self.ranker)}"
+            f"trained on {self.num_queries[0]:,} queries, validated on {self.num_queries[1]:,}; "
+            f"{kept}{skipped}\nranker saved in {one_line(self.ranker)}"
         )
 
     def to_json(self) -> str:

@@ -53,7 +53,9 @@ def search(
     expand: Annotated[
         int, typer.Option("--expand", metavar="N", min=0, help="Search again with the N best hits joined to the query.")
     ] = 0,
-    user: Annotated[str, typer.Option("--user", metavar="NAME", help="Whose feedback the ranker reads.")] = "",
+    user: Annotated[
+        str, typer.Option("--user", metavar="NAME", help="Whose feedback a ranker reads that was trained on some.")
+    ] = "",
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="OUT.png", help="Draw query and hits as a contact sheet.")
     ] = None,
