@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import Hit, Index, manifest
+from indexer import Index, manifest
 from retrieval import Ranker, __version__
 from retrieval.ranker import RankerConfig, RelevanceAttention
 from ui import cli, demo
@@ -442,17 +442,6 @@ def test_the_demo_ends_with_hits_and_a_sheet_and_runs_again(capsys, tmp_path):
     Index.create(tmp_path / "pictures.index", STRANGER)
     demo.run(tmp_path, **small)
     assert "anew: it was made by another model" in capsys.readouterr().err
-
-
-def test_the_demo_counts_ranks_without_the_query_itself(tmp_path):
-    facts = {"score": 1.0, "similarity": 1.0, "dim": 32, "label": None, "columns": {}}
-    hits = [
-        Hit(rank=rank, id=name, uri=str(tmp_path / name), similarity_rank=before, **facts)
-        for rank, (name, before) in enumerate([("own.jpg", 1), ("a.jpg", 4), ("b.jpg", 2)], start=1)
-    ]
-    query = demo.Sample(path=tmp_path / "own.jpg", kind="disc", complexity=1)
-    others = demo.hits_beside(SimpleNamespace(search=lambda path, top_k: hits[:top_k]), query, 2)
-    assert [(hit.id, hit.rank, hit.similarity_rank) for hit in others] == [("a.jpg", 1, 3), ("b.jpg", 2, 1)]
 
 
 def test_tables_bars_and_json_by_hand(capsys):

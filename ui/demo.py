@@ -123,14 +123,10 @@ def spread_over_kinds(samples: Sequence[Sample], num_queries: int) -> list[Sampl
 
 def hits_beside(index: Index, query: Sample, top_k: int) -> list[Hit]:
     """The best hits for a picture of the index, itself left out."""
-    hits = index.search(query.path, top_k=top_k + 1)
+    # By similarity alone, whose scale needs no explanation: what is shown is the embedding.
+    hits = index.search(query.path, top_k=top_k + 1, rerank=0)
     others = [hit for hit in hits if Path(hit.uri) != query.path.absolute()][:top_k]
-    # Itself was the first by similarity too.
-    was = [None if hit.similarity_rank is None else hit.similarity_rank - 1 for hit in others]
-    return [
-        replace(hit, rank=rank, similarity_rank=before)
-        for rank, (hit, before) in enumerate(zip(others, was, strict=True), start=1)
-    ]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]
 
 
 def dims_text(index: Index) -> str:
