@@ -10,21 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from tqdm import tqdm
 
+from retrieval import weights_folder
 from retrieval.device import fast_autocast, resolve_device
 from retrieval.dimension import hard_cut, whole_dims
-from retrieval.errors import SpyglassError, UsageError, WeightsError
+from retrieval.errors import UsageError
 from retrieval.images import read_pixels
 from retrieval.layers.folding import fold_batch_norms
 from retrieval.network import EmbedderConfig, EmbedderNetwork, NetworkOutput, scale_pixels
-from retrieval.shipped import shipped
 from retrieval.tokens import Tokens, most_attended, num_tokens, quantised
-
-DEFAULT = "default"
-FORMAT = 1
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 
@@ -106,32 +101,16 @@ class Embedder:
 
         Raises `WeightsError` when there is no such folder, or its files are incomplete, damaged or do not fit.
         """
-        name = str(path_or_name or DEFAULT)
-        folder = Path(name) if Path(name).is_dir() else None
-        if folder is None and ("/" in name or "\\" in name):
-            raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")
-        folder = folder or shipped(f"weights/{name}")
-        config, state = _read(folder)
+        folder, name = weights_folder.place_of(path_or_name, shipped_as="weights/{name}")
+        config, state = weights_folder.read(folder, lambda config: EmbedderConfig.from_dict(config["embedder"]))
         with torch.device("meta"):  # no time spent on random weights that the stored ones replace
             network = EmbedderNetwork(config)
-        dtypes = {key: value.dtype for key, value in network.state_dict().items()}
-        try:
-            network.load_state_dict(
-                {key: value.to(dtypes.get(key, value.dtype)) for key, value in state.items()}, assign=True
-            )
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise WeightsError(f"expected weights that fit {folder / 'config.json'}, got others: {reason}") from None
-        is_shipped = not Path(name).is_dir()
-        return cls(network, name=name if is_shipped else str(folder.resolve()), device=device)
+        weights_folder.fill(network, state, folder)
+        return cls(network, name=name, device=device)
 
     def save(self, folder: str | Path, *, notes: dict | None = None) -> None:
         """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.safetensors").write_bytes(save(_half_state(self.network)))
-        config = {"format": FORMAT, "embedder": self.config.to_dict(), "notes": notes or {}}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        weights_folder.write(folder, self.network, {"embedder": self.config.to_dict(), "notes": notes or {}})
 
     def encode(
         self,
@@ -234,32 +213,9 @@ class Embedder:
         )
 
 
-def _half_state(network: EmbedderNetwork) -> dict[str, torch.Tensor]:
-    """The state dict as it is stored: floating point in float16, counters as they are, on the CPU."""
-    return {
-        key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in network.state_dict().items()
-    }
-
-
 def _fingerprint(network: EmbedderNetwork) -> str:
     digest = hashlib.sha256(json.dumps(network.config.to_dict(), sort_keys=True).encode())
-    for key, value in sorted(_half_state(network).items()):
+    for key, value in sorted(weights_folder.half_state(network).items()):
         digest.update(key.encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _read(folder: Path) -> tuple[EmbedderConfig, dict[str, torch.Tensor]]:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        if config["format"] != FORMAT:
-            raise WeightsError(f"expected weights of format {FORMAT} in {folder}, got format {config['format']!r}")
-        return EmbedderConfig.from_dict(config["embedder"]), load_file(folder / "model.safetensors")
-    except SpyglassError:
-        raise
-    except OSError as error:
-        raise WeightsError(f"expected config.json and model.safetensors in {folder}, got: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise WeightsError(f"expected whole weights in {folder}, got files that do not parse: {reason}") from None

@@ -4,22 +4,16 @@ ranker = Ranker.load()
 relevance_QK = ranker.score(queries, candidates)
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
+from retrieval import weights_folder
 from retrieval.described import Described
-from retrieval.errors import SpyglassError, UsageError, WeightsError
+from retrieval.errors import UsageError, WeightsError
 from retrieval.layers.token_match import attend
 from retrieval.ranker import RankerConfig, RelevanceAttention
-from retrieval.shipped import shipped
-
-DEFAULT = "default"
-FORMAT = 1
 
 _MOST_NUMBERS = 2**21  # in the largest tensor of a chunk of queries; about twelve of that size live at once
 
@@ -52,32 +46,19 @@ class Ranker:
         None is the one beside the default weights. Raises `WeightsError` when there is no such folder, or its files
         are incomplete, damaged or do not fit.
         """
-        name = str(path_or_name or DEFAULT)
-        folder = Path(name) if Path(name).is_dir() else None
-        if folder is None and ("/" in name or "\\" in name):
-            raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")
-        is_shipped = folder is None
-        folder = shipped(f"weights/{name}/ranker") if is_shipped else folder
-        config, embedder, state = _read(folder)
+        folder, name = weights_folder.place_of(path_or_name, shipped_as="weights/{name}/ranker")
+        (config, embedder), state = weights_folder.read(folder, _parse)
         with torch.device("meta"):  # no random numbers are drawn for weights that the stored ones replace
             attention = RelevanceAttention(config)
-        try:
-            attention.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise WeightsError(f"expected weights that fit {folder / 'config.json'}, got others: {reason}") from None
+        weights_folder.fill(attention, state, folder)
         if not all(bool(value.isfinite().all()) for value in state.values()):
             raise WeightsError(f"expected finite weights in {folder}, got NaN or infinity; train the ranker again")
-        return cls(attention, embedder=embedder, name=name if is_shipped else str(folder.resolve()))
+        return cls(attention, embedder=embedder, name=name)
 
     def save(self, folder: str | Path, notes: dict | None = None) -> None:
         """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {key: value.detach().half().cpu().contiguous() for key, value in self.attention.state_dict().items()}
-        (folder / "model.safetensors").write_bytes(save(state))
-        config = {"format": FORMAT, "ranker": self.config.to_dict(), "embedder": self.embedder, "notes": notes or {}}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        config = {"ranker": self.config.to_dict(), "embedder": self.embedder, "notes": notes or {}}
+        weights_folder.write(folder, self.attention, config)
 
     @torch.no_grad()
     def score(self, queries: Described, candidates: Described, feedback: torch.Tensor | None = None) -> np.ndarray:
@@ -125,21 +106,8 @@ class Ranker:
         return max(1, num_candidates * max(by_token, among, query_side))
 
 
-def _read(folder: Path) -> tuple[RankerConfig, str, dict[str, torch.Tensor]]:
-    """Configuration, the embedder's fingerprint, and weights; raises `WeightsError`."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        if config["format"] != FORMAT:
-            raise WeightsError(f"expected a ranker of format {FORMAT} in {folder}, got format {config['format']!r}")
-        if not isinstance(config["embedder"], str):
-            raise WeightsError(f"expected an embedder's fingerprint in {folder}, got {config['embedder']!r}")
-        return RankerConfig.from_dict(config["ranker"]), config["embedder"], load_file(folder / "model.safetensors")
-    except UsageError as error:
-        raise WeightsError(f"expected a whole ranker in {folder}, but {error}") from None
-    except SpyglassError:
-        raise
-    except OSError as error:
-        raise WeightsError(f"expected config.json and model.safetensors in {folder}, got: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise WeightsError(f"expected a whole ranker in {folder}, got files that do not parse: {reason}") from None
+def _parse(config: dict) -> tuple[RankerConfig, str]:
+    """Its shape and the fingerprint of its embedder."""
+    if not isinstance(config["embedder"], str):
+        raise UsageError(f"expected an embedder's fingerprint, got {config['embedder']!r}")
+    return RankerConfig.from_dict(config["ranker"]), config["embedder"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from toy_rankers import TOY, perturbed, weighing
 
-from retrieval import Ranker, ranker_weights
+from retrieval import Ranker, ranker_weights, weights_folder
 from retrieval.described import Described
 from retrieval.errors import UsageError, WeightsError
 from retrieval.metadata import CategoryColumn, MetadataColumns, NumberColumn
@@ -54,7 +54,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_the_shipped_one_is_found_by_the_name_of_the_weights(tmp_path, monkeypatch):
     perturbed().save(tmp_path / "weights" / "default" / "ranker")
-    monkeypatch.setattr(ranker_weights, "shipped", lambda name: tmp_path / name)
+    monkeypatch.setattr(weights_folder, "shipped", lambda name: tmp_path / name)
     assert Ranker.load().name == Ranker.load("default").name == "default"
 
 
@@ -129,10 +129,13 @@ def test_folders_that_hold_no_ranker(tmp_path):
     with pytest.raises(WeightsError, match="expected 'weights/nobody/ranker' to ship with this install"):
         Ranker.load("nobody")
     for changes, message in [
-        ({"format": 2}, "expected a ranker of format 1 in .*, got format 2"),
+        ({"format": 2}, "expected weights of format 1 in .*, got format 2"),
         ({"embedder": None}, "expected an embedder's fingerprint in .*, got None"),
-        ({"ranker": whole["ranker"] | {"num_heads": 0}}, "expected a whole ranker in .*, but expected num_heads of at"),
-        ({"ranker": {}}, "expected a whole ranker in .*, got files that do not parse: KeyError"),
+        (
+            {"ranker": whole["ranker"] | {"num_heads": 0}},
+            "expected whole weights in .*, got a config.json that says: expected num_heads of",
+        ),
+        ({"ranker": {}}, "expected whole weights in .*, got files that do not parse: KeyError"),
         ({"ranker": whole["ranker"] | {"num_heads": 3}}, "expected weights that fit .*config.json, got others: "),
     ]:
         edit(home, **changes)
@@ -146,7 +149,7 @@ def test_folders_that_hold_no_ranker(tmp_path):
     ):
         Ranker.load(home)
     (home / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(WeightsError, match="expected a whole ranker in .*, got files that do not parse"):
+    with pytest.raises(WeightsError, match="expected whole weights in .*, got files that do not parse"):
         Ranker.load(home)
     (home / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="expected config.json and model.safetensors in "):

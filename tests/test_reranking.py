@@ -332,7 +332,7 @@ def test_the_ranker_in_the_folder_of_the_index_s_model(tmp_path):
     assert mine.info()["rankers"] == [] and ids(mine.search(png(1000))) == alike
     (place / "config.json").write_text("{")
     assert mine.info()["rankers"] == []
-    with pytest.raises(WeightsError, match="expected a whole ranker in .*ranker, got files that do not parse"):
+    with pytest.raises(WeightsError, match="expected whole weights in .*ranker, got files that do not parse"):
         Index.open(mine.path, embedder).search(png(1000))
 
 

@@ -1,0 +1,81 @@
+"""A folder with config.json and model.safetensors: how every trained part is kept, found by name and read again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from retrieval.errors import UsageError, WeightsError
+from retrieval.shipped import shipped
+
+DEFAULT = "default"
+FORMAT = 1
+
+Parsed = TypeVar("Parsed")
+
+
+def place_of(path_or_name: str | Path | None, *, shipped_as: str) -> tuple[Path, str]:
+    """The folder that is meant, and the name to know it by: a folder as it is, or what ships under a name.
+
+    `shipped_as` is where a name lies among what ships, such as `"weights/{name}"`; None means the default one. Raises
+    `WeightsError` for a path that is no folder, and a name that nothing ships under.
+    """
+    name = str(path_or_name or DEFAULT)
+    if Path(name).is_dir():
+        return Path(name), str(Path(name).resolve())
+    if "/" in name or "\\" in name:
+        raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")
+    return shipped(shipped_as.format(name=name)), name
+
+
+def half_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict as it is stored: floating point in float16, counters as they are, on the CPU."""
+    return {
+        key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in module.state_dict().items()
+    }
+
+
+def write(folder: str | Path, module: nn.Module, config: dict) -> None:
+    """Keep the weights of `module` in float16, and `config`, plain values, beside the number of the format."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Not `save_file`, whose files nobody but their owner may read.
+    (folder / "model.safetensors").write_bytes(save(half_state(module)))
+    (folder / "config.json").write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n")
+
+
+def read(folder: Path, parse: Callable[[dict], Parsed]) -> tuple[Parsed, dict[str, torch.Tensor]]:
+    """What `parse` makes of the config, and the weights as they are stored; raises `WeightsError`."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config["format"] != FORMAT:
+            raise WeightsError(f"expected weights of format {FORMAT} in {folder}, got format {config['format']!r}")
+        return parse(config), load_file(folder / "model.safetensors")
+    except UsageError as error:
+        raise WeightsError(f"expected whole weights in {folder}, got a config.json that says: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"expected config.json and model.safetensors in {folder}, got: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise WeightsError(f"expected whole weights in {folder}, got files that do not parse: {reason}") from None
+
+
+def fill(module: nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Put the weights read from `folder` into a module made on the meta device, each as its type is there.
+
+    Raises `WeightsError` where they do not fit.
+    """
+    dtypes = {key: value.dtype for key, value in module.state_dict().items()}
+    try:
+        module.load_state_dict(
+            {key: value.to(dtypes.get(key, value.dtype)) for key, value in state.items()}, assign=True
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"expected weights that fit {folder / 'config.json'}, got others: {reason}") from None
