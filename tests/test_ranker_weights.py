@@ -130,7 +130,7 @@ def test_folders_that_hold_no_ranker(tmp_path):
         Ranker.load("nobody")
     for changes, message in [
         ({"format": 2}, "expected weights of format 1 in .*, got format 2"),
-        ({"embedder": None}, "expected an embedder's fingerprint in .*, got None"),
+        ({"embedder": None}, "got a config.json that says: expected an embedder's fingerprint, got None"),
         (
             {"ranker": whole["ranker"] | {"num_heads": 0}},
             "expected whole weights in .*, got a config.json that says: expected num_heads of",
