@@ -1,5 +1,6 @@
 # make demo   sample pictures -> index -> search -> a contact sheet
 # make test   lint and the whole test suite
+# make faults every file-system call of every write to an index, killed and failed once: takes a while
 # make weights DATA=DIR   the shipped weights anew: about two hours on two cores; goes on where it was cut short
 # All set up .venv first, once; delete .venv to start over.
 
@@ -7,13 +8,16 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test weights lint format setup clean
+.PHONY: demo test faults weights lint format setup browser clean
 
 demo: setup
 	$(BIN)/spyglass demo --out .demo
 
-test: setup lint
+test: setup browser lint
 	$(BIN)/python -m pytest
+
+faults: setup
+	$(BIN)/python -m pytest tests/test_faults.py --all-faults
 
 DATA ?= ../shared/data
 WEIGHTS := .weights
@@ -46,6 +50,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  || { echo "expected a Python with venv, got $(PYTHON) without it; install $(notdir $(PYTHON))-venv and try again" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+# The tests of the web page drive a real browser; Debian's will do.
+browser:
+	@command -v chromium >/dev/null \
+	  || { apt-get update -q && apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; } \
+	  || { echo "expected chromium for the tests of the web page, found none; install it and try again" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) .demo
