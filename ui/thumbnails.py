@@ -1,0 +1,63 @@
+"""Thumbnails: small upright JPEGs of the pictures that an index names, the latest of them kept in memory."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from retrieval.errors import UsageError
+from retrieval.images import decode
+
+_QUALITY = 85
+
+
+class Thumbnails:
+    """Makes thumbnails of what `read_image` gives for a uri, `Index.read_image` for example; many threads may ask.
+
+    Their longer side is at most `side` pixels; no picture is enlarged. Those asked for last are kept, as many as take
+    at most `max_bytes`: a picture that has changed on disk meanwhile is shown as it was. Raises `UsageError`.
+    """
+
+    def __init__(self, read_image: Callable[[str], bytes], *, side: int = 320, max_bytes: int = 64 * 2**20):
+        if side < 1 or max_bytes < 0:
+            raise UsageError(f"expected side of at least 1 and max_bytes of at least 0, got {side} and {max_bytes}")
+        self._read_image = read_image
+        self._side = side
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._kept: OrderedDict[str, bytes] = OrderedDict()  # the one asked for last comes last
+        self._lock = threading.Lock()
+
+    def get(self, uri: str) -> bytes:
+        """The thumbnail of a picture as a JPEG file's bytes; raises `ImageError` where there is no picture to read."""
+        with self._lock:
+            if uri in self._kept:
+                self._kept.move_to_end(uri)
+                return self._kept[uri]
+        # Made outside of the lock: two threads may make the same one, but none waits for another's.
+        data = thumbnail(self._read_image(uri), self._side)
+        with self._lock:
+            self._keep(uri, data)
+        return data
+
+    def _keep(self, uri: str, data: bytes) -> None:
+        self._num_bytes += len(data) - len(self._kept.pop(uri, b""))
+        self._kept[uri] = data
+        while self._num_bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._num_bytes -= len(oldest)
+
+
+def thumbnail(picture: bytes, side: int) -> bytes:
+    """A picture file's bytes as those of a JPEG, upright, its longer side at most `side` px; raises `ImageError`."""
+    decoded = decode(picture, side)  # squashed, but never from more pixels than it takes
+    scale = side / max(decoded.width, decoded.height)
+    if scale >= 1:
+        pixels = decode(picture, None).pixels
+    else:
+        size = tuple(max(1, round(length * scale)) for length in (decoded.width, decoded.height))
+        pixels = cv2.resize(decoded.pixels, size, interpolation=cv2.INTER_AREA)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_QUALITY, colorsubsampling="420")
