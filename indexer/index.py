@@ -1,6 +1,6 @@
 """The index: make one, open one, add pictures, search them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +96,14 @@ class Index:
         on_error: str = "skip",
         show_progress_bar: bool = False,
         commit_seconds: float = 20.0,
+        on_progress: Callable[[int, int | None], None] | None = None,
     ) -> "AddReport":
         """Add what is new in the sources, update what has changed, leave the rest untouched.
 
         A source is a folder, an image file, a .parquet (image bytes or paths), a .csv (paths) or a .tar (WebDataset);
         `label_from` is "parent" or a column. `num_workers` processes decode (None: one a CPU; 0: this one does).
         What is encoded is committed every `commit_seconds` and at the end, also at an early one, by Ctrl-C for example.
+        `on_progress` is called after each picture with how many are done and how many there are (None: not known).
         A picture that cannot be read is reported (`on_error` "skip") or raised as `ImageError` ("stop"). Also raises
         `SourceError`, `UsageError`, `LockedError` while another process adds, `MismatchError`.
         """
@@ -115,6 +117,7 @@ class Index:
             on_error=on_error,
             show_progress_bar=show_progress_bar,
             commit_seconds=commit_seconds,
+            on_progress=on_progress,
         )
         with sole_writer(self.path / LOCK):
             ingest = Ingest(self.path, self.embedder, config)

@@ -1,7 +1,7 @@
 """Adding pictures to an index: decode, encode, and commit every few seconds, so that a sudden end loses little."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -40,6 +40,7 @@ class AddConfig:
     on_error: str = "skip"
     show_progress_bar: bool = False
     commit_seconds: float = 20.0
+    on_progress: Callable[[int, int | None], None] | None = None
 
     def __post_init__(self):
         if self.num_workers is not None and self.num_workers < 0:
@@ -95,10 +96,13 @@ class Ingest:
             num_ahead=2 * config.batch_size,
         )
         try:
-            with closing(decoded), self._progress_bar(sources) as progress_bar:
-                for item, outcome in decoded:
+            total = self._count(sources)
+            with closing(decoded), self._progress_bar(total) as progress_bar:
+                for num_done, (item, outcome) in enumerate(decoded, start=1):
                     self._take(item, outcome)
                     progress_bar.update()
+                    if config.on_progress is not None:
+                        config.on_progress(num_done, total)
             self._encode()
         finally:
             self._commit()
@@ -173,11 +177,14 @@ class Ingest:
         self._failures.save()
         self._committed_at = time.monotonic()
 
-    def _progress_bar(self, sources: Sequence[str | Path]) -> tqdm:
-        total = None
-        if self.config.show_progress_bar:
-            nums = [corpus.count(source, exclude_dirs=self.config.exclude_dirs) for source in sources]
-            total = None if None in nums else sum(nums)
+    def _count(self, sources: Sequence[str | Path]) -> int | None:
+        """How many pictures there are, where somebody wants to know and it is quick to say."""
+        if not self.config.show_progress_bar and self.config.on_progress is None:
+            return None
+        nums = [corpus.count(source, exclude_dirs=self.config.exclude_dirs) for source in sources]
+        return None if None in nums else sum(nums)
+
+    def _progress_bar(self, total: int | None) -> tqdm:
         return tqdm(total=total, unit=" images", disable=not self.config.show_progress_bar)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from indexer import Index, manifest
 from retrieval import Ranker, __version__
 from retrieval.ranker import RankerConfig, RelevanceAttention
-from ui import cli, demo
+from ui import cli, demo, indexing
 from ui.printing import bar, plain, shorten, table
 
 NAMES = (
@@ -369,7 +369,7 @@ def test_an_interruption_is_exit_code_130(spyglass, built, monkeypatch):
 def test_progress_goes_to_stderr_and_leaves_stdout_pure(spyglass, pictures, tmp_path, monkeypatch, device):
     command = ("index", pictures, "--workers", 0, "--device", device, "--json", "--index")
     assert spyglass(*command, tmp_path / "quiet.index").err == ""
-    monkeypatch.setattr(cli, "shows_bars", lambda: True)
+    monkeypatch.setattr(indexing, "shows_bars", lambda: True)
     shown = spyglass(*command, tmp_path / "shown.index")
     assert shown.json["added"] == len(NAMES)
     assert str(len(NAMES)) in shown.err and shown.err.strip()

@@ -285,3 +285,15 @@ def test_a_progress_bar_is_shown_on_stderr_and_only_when_asked_for(index, photos
     index.add(photos, num_workers=0, show_progress_bar=True)
     out, err = capsys.readouterr()
     assert out == "" and "10/10" in err
+
+
+def test_on_progress_hears_of_every_picture_and_of_how_many_there_are(index, photos, tmp_path):
+    (photos / "broken.png").write_bytes(b"")
+    heard = []
+    index.add(photos, num_workers=0, on_progress=lambda *nums: heard.append(nums))
+    assert heard == [(num, 11) for num in range(1, 12)]
+    table = tmp_path / "paths.csv"
+    table.write_text("path\nphotos/001.png\n")
+    heard.clear()
+    index.add(photos, table, num_workers=0, on_progress=lambda *nums: heard.append(nums))
+    assert heard == [(num, None) for num in range(1, 13)]

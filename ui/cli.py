@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 from retrieval import __version__
-from retrieval.errors import DamagedError, SourceError
-from ui import feedback, heads, learning, measuring, ranker_training, searching, tokens
-from ui.endings import FAILED, SKIPPED, exit_code_of
-from ui.opening import open_index, open_or_create
-from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
+from retrieval.errors import DamagedError
+from ui import feedback, heads, indexing, learning, measuring, ranker_training, searching, tokens
+from ui.endings import FAILED, exit_code_of
+from ui.opening import open_index
+from ui.options import AsJson, IndexFolder
 from ui.printing import shows_bars
 
 app = typer.Typer(
@@ -58,88 +58,7 @@ def demo(
     show.run(out, show_progress_bar=shows_bars())
 
 
-@app.command()
-def index(
-    sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE", help="Folders, image files, .parquet, .csv or .tar.", show_default=False),
-    ],
-    index: IndexFolder,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="NAME|DIR", help="Weights: a name or a folder.  [default: the index's, or 'default']"
-        ),
-    ] = None,
-    label_from: Annotated[
-        str | None,
-        typer.Option("--label-from", metavar="parent|COLUMN", help="Take labels from the parent folder or a column."),
-    ] = None,
-    exclude_dir: Annotated[
-        list[str] | None,
-        typer.Option("--exclude-dir", metavar="NAME", help="Leave out folders of this name; may be repeated."),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Processes that decode pictures; 0: none but this.  [default: one a CPU]"
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")] = 64,
-    device: OnDevice = Device.auto,
-    index_type: Annotated[
-        str | None,
-        typer.Option(
-            "--index-type",
-            metavar="auto|FAISS-FACTORY",
-            help="How a new index searches its buckets, such as HNSW32.  [default: auto, an exact scan]",
-        ),
-    ] = None,
-    token_bytes: Annotated[
-        int | None,
-        typer.Option(
-            "--tokens",
-            metavar="BYTES",
-            help="How much of each picture's local tokens a new index keeps for reranking; 0: none.  [default: 1024]",
-        ),
-    ] = None,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", help="Skip pictures that cannot be read, or stop.")
-    ] = OnError.skip,
-    as_json: AsJson = False,
-) -> None:
-    """Add pictures to an index; make it first if there is none.
-
-    Running it again adds what is new, updates what changed and keeps the rest untouched. An interrupted run is taken
-    up where it was by the same command. Exits with 3 if some pictures were skipped.
-
-    \b
-    Examples:
-      spyglass index photos/ --index photos.index
-      spyglass index photos/ more/cat.jpg --index photos.index --label-from parent --exclude-dir thumbnails
-      spyglass index products.parquet --index products.index --label-from category --json
-    """
-    from ui import reports
-
-    for source in sources:
-        # Seen to before an index is made, so that a typing error leaves nothing behind.
-        if not Path(source).exists():
-            raise SourceError(f"expected a folder or file to index, found nothing at {source}; check the path")
-    target = open_or_create(index, model, device, index_type=index_type, token_bytes=token_bytes)
-    report = target.add(
-        *sources,
-        label_from=label_from,
-        exclude_dirs=tuple(exclude_dir or ()),
-        num_workers=workers,
-        batch_size=batch_size,
-        on_error=on_error.value,
-        show_progress_bar=shows_bars(),
-    )
-    typer.echo(reports.added_json(report) if as_json else reports.added_text(report, index))
-    if report.skipped:
-        raise typer.Exit(SKIPPED)
-
-
+app.command("index")(indexing.index)
 app.command("search")(searching.search)
 
 
