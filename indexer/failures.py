@@ -36,9 +36,18 @@ class Failures:
         if self._by_id.pop(item_id, None) is not None:
             self._saved = False
 
+    def lines(self) -> list[dict[str, str]]:
+        """All of them, in the order in which they first failed."""
+        return [*self._by_id.values()]
+
     def save(self) -> None:
         """Write the file, where anything has changed."""
         if not self._saved:
             lines = "".join(json.dumps(line) + "\n" for line in self._by_id.values())
             durable.replace(self._path, lines.encode("ascii"))
             self._saved = True
+
+
+def read(folder: Path) -> list[dict[str, str]]:
+    """Of each picture of the index in `folder` that cannot be read: `id, uri, reason, when`; raises `DamagedError`."""
+    return Failures(folder / FAILURES).lines()

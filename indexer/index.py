@@ -188,9 +188,10 @@ class Index:
 
         A ranker puts the `rerank` most similar in order (`top_k`, where that is more): 100 by default, none with 0, nor
         by default where the index has no tokens, there is no ranker for its model, or `top_k` is above 1000. `ranker`
-        is a `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; the one beside
-        the weights of the index's model by default. It may read `metadata`, the query's own columns, and what `user`
-        has judged. The very picture that is asked for comes first all the same: its score is raised above the others'.
+        is a `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; by default the one
+        in use (`use_ranker`), or else that beside the weights of the index's model. It may read `metadata`, the query's
+        own columns, and what `user` has judged. The very picture that is asked for comes first all the same: its score
+        is raised above the others'.
         The `expand` best hits then join the query for a second search, whose hits these are: with them, and in
         `similarity_rank`, "the query" is the one so expanded.
 
@@ -251,6 +252,51 @@ class Index:
     def catalog(self) -> "pd.DataFrame":
         """One row an image: id, uri, sha256, width, height, bytes, dim, bucket, label, and the sources' own columns."""
         return self._open_gallery().catalog.live_rows().to_pandas()
+
+    def sample(
+        self, num_images: int, *, where: str | Mapping[str, Any] | None = None, seed: int = 0, offset: int = 0
+    ) -> "pd.DataFrame":
+        """Rows of the catalog drawn at random, without repeats, of the images for which `where` holds, if it is given.
+
+        The same `seed` gives the same order, of which these are `offset` and after. Raises `UsageError`.
+        """
+        from indexer import browsing
+
+        return browsing.sample(self._open_gallery(), num_images, where, seed, offset)
+
+    def embedding_map(self, num_images: int = 2000, *, seed: int = 0) -> "pd.DataFrame":
+        """A map of at most `num_images` images, drawn at random: rows of the catalog with `x` and `y`.
+
+        Those are the places of their vectors in the plane in which they differ most (principal components).
+        """
+        from indexer import browsing
+
+        return browsing.embedding_map(self._open_gallery(), num_images, seed)
+
+    def failures(self) -> list[dict[str, str]]:
+        """The pictures that could not be read so far: `id, uri, reason, when` of each; raises `DamagedError`."""
+        from indexer import failures
+
+        return failures.read(self.path)
+
+    def ranker_in_use(self) -> str | None:
+        """The name of the ranker that was chosen with `use_ranker`; None for the one beside the model's weights."""
+        from indexer import ranker_choice
+
+        return ranker_choice.read(self.path)
+
+    def use_ranker(self, name: str | None) -> None:
+        """Let every search use the ranker of this name where none is named; None for the one beside the model.
+
+        That holds for all processes at once, from their next search on. `name` is one of `info()["rankers"]`; raises
+        `UsageError` for another, `IndexFolderError` where nobody may write.
+        """
+        from indexer import ranker_choice
+
+        known = self.info()["rankers"]
+        if name is not None and name not in known:
+            raise UsageError(f"expected a ranker of {self.path} ({', '.join(known) or 'none yet'}), got {name!r}")
+        ranker_choice.write(self.path, name)
 
     def read_image(self, uri: str) -> bytes:
         """The bytes of the picture that a hit's `uri` names; raises `ImageError` where it is gone."""

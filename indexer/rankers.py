@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from indexer import ranker_folders
+from indexer import ranker_choice, ranker_folders
 from indexer.records import Model
 from retrieval.errors import MismatchError, UsageError, WeightsError
 from retrieval.ranker_weights import Ranker
@@ -23,14 +23,21 @@ class Rankers:
         ranker = None if place is None else self._load(place)
         return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else None
 
+    def in_use(self) -> Ranker | None:
+        """The one that was chosen for the index; the default one where none was, or it is gone or for another model."""
+        name = ranker_choice.read(self._folder)
+        place = None if name is None else self._place_of(name)
+        ranker = None if place is None else self._load(place)
+        return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else self.default()
+
     def find(self, ranker: Any = None) -> Ranker:
         """A `Ranker` as it is, or by its name among the index's own, then the shipped ones, or else a folder.
 
-        None is the default one. Raises `UsageError` where there is none, `WeightsError` for what is no ranker,
+        None is the one in use. Raises `UsageError` where there is none, `WeightsError` for what is no ranker,
         `MismatchError` for one that was trained for another model than the index's.
         """
         if ranker is None:
-            ranker = self.default()
+            ranker = self.in_use()
             if ranker is None:
                 raise UsageError(
                     f"expected a ranker beside the model of {self._folder}, {self._model.name}, found none; "
@@ -46,12 +53,14 @@ class Rankers:
             )
         return ranker
 
-    def _named(self, name: str) -> Ranker:
+    def _place_of(self, name: str) -> Path | None:
         place = ranker_folders.own(self._folder, name)
         if place is None and "/" not in name and "\\" not in name:
             place = ranker_folders.beside(name)
-        if place is None and name and Path(name).is_dir():
-            place = Path(name)
+        return Path(name) if place is None and name and Path(name).is_dir() else place
+
+    def _named(self, name: str) -> Ranker:
+        place = self._place_of(name)
         if place is None:
             there_are = ", ".join(map(repr, ranker_folders.known(self._folder, self._model))) or "none yet"
             raise WeightsError(

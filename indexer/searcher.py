@@ -161,7 +161,7 @@ class Searcher:
         elif config.rerank == 0 or config.top_k > MOST_RERANKED or self.gallery.tokens is None:
             return None
         else:
-            ranker = self._rankers.default()
+            ranker = self._rankers.in_use()
         return ranker if self.gallery.buckets.num_images else None
 
     def _reranker(self, ranker: "Ranker", config: SearchConfig) -> "Reranker":

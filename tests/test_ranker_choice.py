@@ -1,0 +1,49 @@
+"""The ranker in use: chosen once, used by every search that names none, and never in the way."""
+
+import pytest
+from toy import ToyEmbedder, write_coloured
+from toy_rankers import weighing
+
+from indexer import Index
+from retrieval.errors import UsageError
+
+
+@pytest.fixture
+def index(tmp_path):
+    index = Index.create(tmp_path / "index", ToyEmbedder())
+    index.add(write_coloured(tmp_path / "pictures", 3), num_workers=0)
+    weighing(cosine=1.0).save(index.path / "rankers" / "likes")
+    weighing(cosine=-1.0).save(index.path / "rankers" / "dislikes")
+    return index
+
+
+def test_it_is_used_where_none_is_named(index):
+    query = next(iter(index.catalog()["uri"]))
+    assert index.ranker_in_use() is None and index.search(query)[1].similarity_rank is None
+    other = Index.open(index.path, ToyEmbedder())
+    other.search(query)
+    for name in ("likes", "dislikes"):
+        index.use_ranker(name)
+        assert other.ranker_in_use() == name  # for those who have it open as well
+        assert other.search(query) == index.search(query, ranker=name) != index.search(query, rerank=0)
+    index.use_ranker(None)
+    assert other.search(query)[1].similarity_rank is None
+
+
+def test_one_that_is_not_there(index):
+    with pytest.raises(UsageError, match=r"expected a ranker of .* \(dislikes, likes\), got 'loves'"):
+        index.use_ranker("loves")
+
+
+@pytest.mark.parametrize("said", [b"{", b"[]", b'{"ranker": 3}', b'{"ranker": "gone"}'])
+def test_a_choice_that_says_nothing_sound_stops_nothing(index, said):
+    query = next(iter(index.catalog()["uri"]))
+    (index.path / "rankers" / "in-use.json").write_bytes(said)
+    assert index.search(query)[1].similarity_rank is None
+    assert index.verify() == []
+
+
+def test_one_for_another_model_is_passed_over(index):
+    weighing(cosine=1.0, embedder="beef" * 16).save(index.path / "rankers" / "foreign")
+    index.use_ranker("foreign")
+    assert index.search(next(iter(index.catalog()["uri"])))[1].similarity_rank is None
