@@ -1,4 +1,4 @@
-"""Pictures that visitors gave the page, kept in memory under their sha256 so that a reload or a shared link finds them."""
+"""Pictures that visitors gave the page, kept in memory under their sha256: a reload or a shared link finds them."""
 
 import hashlib
 import threading
@@ -40,6 +40,8 @@ class Uploads:
         """The bytes of a picture; raises `ImageError` where it is not kept any more."""
         with self._lock:
             if sha256 not in self._kept:
-                raise ImageError("expected a picture that was given to this page, got one it has forgotten; add it again")
+                raise ImageError(
+                    "expected a picture that was given to this page, got one it has forgotten; add it again"
+                )
             self._kept.move_to_end(sha256)
             return self._kept[sha256]
