@@ -6,7 +6,7 @@ a new manifest, so that a run that was cut short goes on with the segments that 
 
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,8 +147,9 @@ class TokensRun:
         if read(self.folder).version == self.manifest.version:
             records = {merge.record.id: merge.write() for merge in self._unfinished if not merge.num_waiting}
             parts = tuple(records.get(record.id, record) for record in self.manifest.segments)
-            following = self.manifest.following(segments=parts, token_bytes=self.config.token_bytes)
-            if following != replace(self.manifest, version=following.version):
+            token_bytes = self.config.token_bytes
+            if (parts, token_bytes) != (self.manifest.segments, self.manifest.token_bytes):
+                following = self.manifest.following("tokens", segments=parts, token_bytes=token_bytes)
                 publish(self.folder, following)
                 self.manifest = following
         self._unfinished = [merge for merge in self._unfinished if merge.num_waiting]

@@ -1,6 +1,7 @@
 """Arrays as .npy files: written once and synced, read memory-mapped, never unpickled."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -12,6 +13,44 @@ def write_new(path: Path, array: np.ndarray) -> None:
     """Create `path` with `array` in it, and sync it; raises `FileExistsError` where it exists."""
     rows = np.ascontiguousarray(array)
     durable.write_new(path, lambda file: np.lib.format.write_array(file, rows, allow_pickle=False))
+
+
+class ArrayWriter:
+    """A new .npy file of rows, to be written block by block: (N, width), or (N,) where `width` is None.
+
+    Raises `FileExistsError` where it exists.
+    """
+
+    def __init__(self, path: Path, width: int | None, dtype: np.dtype):
+        self.width = width
+        self._dtype = dtype
+        self._num_rows = 0
+        self._file = path.open("xb")
+        self._start = self._write_head(self._file)
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write further rows below those that are there."""
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
+        self._num_rows += len(rows)
+
+    def finish(self) -> None:
+        """Say in the file's head how many rows there are, sync it and close it."""
+        self._file.seek(0)
+        # NumPy leaves room in the head for a length that grows.
+        if self._write_head(self._file) != self._start:
+            raise AssertionError(f"expected a head of {self._start} bytes in {self._file.name}")
+        durable.sync_file(self._file)
+        self._file.close()
+
+    def close(self) -> None:
+        """Give up: what was written is no whole file."""
+        self._file.close()
+
+    def _write_head(self, file: BinaryIO) -> int:
+        shape = (self._num_rows,) if self.width is None else (self._num_rows, self.width)
+        head = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, head)
+        return file.tell()
 
 
 def read(path: Path, what: str) -> np.ndarray:

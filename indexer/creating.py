@@ -32,7 +32,14 @@ def create(
         _refuse_occupied(path)
         model = Model(name=embedder.name, fingerprint=embedder.fingerprint, image_size=embedder.image_size)
         state = Manifest(
-            version=0, model=model, widths=widths, dtype=dtype, index_type=index_type, token_bytes=token_bytes
+            version=0,
+            when=manifest.now(),
+            change="create",
+            model=model,
+            widths=widths,
+            dtype=dtype,
+            index_type=index_type,
+            token_bytes=token_bytes,
         )
         manifest.publish(path, state)
         sync_folder(path.parent)

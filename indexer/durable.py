@@ -20,8 +20,23 @@ def write_new(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Create `path` with what `write` puts into it, and sync it; raises `FileExistsError` where it exists."""
     with path.open("xb") as file:
         write(file)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Make what was written into an open file survive a crash."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise `IndexFolderError` where the disk refuses what is written to the index in `folder`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise IndexFolderError(f"expected to write to {folder}, but cannot: {reason}; what was there stays") from None
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -30,8 +45,7 @@ def replace(path: Path, data: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
     with new.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     os.replace(new, path)
     sync_folder(path.parent)
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from indexer import manifest
+from indexer import manifest, snapshots
 from indexer.durable import sole_writer
 from indexer.manifest import LOCK, WIDTHS, Manifest
 from indexer.records import Model
-from retrieval.errors import MismatchError, UsageError
+from retrieval.errors import DamagedError, MismatchError, UsageError
 
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from indexer.add_tokens import TokensReport
+    from indexer.compacting import CompactReport
     from indexer.explaining import MatchExplanation
     from indexer.feedback import Judgment
     from indexer.gallery import Gallery
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
     from indexer.ingest import AddReport
     from indexer.judging import FeedbackReport
     from indexer.searcher import Searcher
+    from indexer.snapshots import Snapshot
+
+
+T = TypeVar("T")
 
 
 class Index:
     """An index folder as it was when it was opened or last added to; made with `create`, found again with `open`."""
 
-    def __init__(self, path: Path, state: Manifest, embedder: Any, device: str):
+    def __init__(self, path: Path, state: Manifest, embedder: Any, device: str, *, is_pinned: bool = False):
         self.path = path
         self._manifest = state
+        self._is_pinned = is_pinned
         self._embedder = embedder
         self._device = device
         self._gallery: Gallery | None = None
@@ -64,16 +70,37 @@ class Index:
         return cls(path, state, embedder, "auto")
 
     @classmethod
-    def open(cls, path: str | Path, embedder: Any = None, *, device: str = "auto") -> "Index":
+    def open(
+        cls, path: str | Path, embedder: Any = None, *, device: str = "auto", snapshot: int | None = None
+    ) -> "Index":
         """Open an index; `embedder` must be the one it was made with, and is loaded by its name when first needed.
 
-        `device` ("auto", "cpu", "cuda") is where the model and a plain scan run. Raises `IndexFolderError` where there
-        is no index, `DamagedError` where its manifest is not as it was written, `MismatchError` for another embedder.
+        `device` ("auto", "cpu", "cuda") is where the model and a plain scan run; `snapshot` the version of an earlier
+        state to read instead of the newest (what is written follows the newest all the same). Raises
+        `IndexFolderError` where there is no index, `UsageError` where there is no such snapshot, `DamagedError` where
+        its manifest is not as it was written, `MismatchError` for another embedder.
         """
-        state = manifest.read(Path(path))
+        path = Path(path)
+        state = manifest.read(path) if snapshot is None else snapshots.read(path, snapshot)
         if embedder is not None:
-            _refuse_mismatch(Path(path), state.model, embedder)
-        return cls(Path(path), state, embedder, device)
+            _refuse_mismatch(path, state.model, embedder)
+        return cls(path, state, embedder, device, is_pinned=snapshot is not None)
+
+    @property
+    def version(self) -> int:
+        """Which state of the index this is: each change to it counts up by one."""
+        return self._manifest.version
+
+    def newer(self) -> "Index | None":
+        """The newest state, with the embedder that is loaded here already; None where this is it.
+
+        Raises `IndexFolderError`, `DamagedError`.
+        """
+        state = manifest.read(self.path)
+        if state == self._manifest:
+            return None
+        embedder = self._embedder if _fits(self._embedder, state) else None
+        return type(self)(self.path, state, embedder, self._device)
 
     @property
     def embedder(self) -> Any:
@@ -124,7 +151,7 @@ class Index:
             try:
                 return ingest.run(sources)
             finally:
-                self._manifest, self._gallery = ingest.manifest, None
+                self._move_to(ingest.manifest)
 
     def add_tokens(
         self,
@@ -161,7 +188,48 @@ class Index:
             try:
                 return run.run()
             finally:
-                self._manifest, self._gallery = run.manifest, None
+                self._move_to(run.manifest)
+
+    def remove(self, ids: Iterable[str] = (), *, where: str | None = None) -> int:
+        """Take images out, by their ids or by an SQL condition over the catalog; returns how many.
+
+        They are found no more from then on; their rows stay on disk, for `restore`, until `compact`. With an id that
+        the index does not have, nothing is removed. Raises `UsageError`, `LockedError`, `IndexFolderError`.
+        """
+        from indexer import removing
+
+        with sole_writer(self.path / LOCK):
+            state, num_removed = removing.remove(self.path, ids, where)
+        self._move_to(state)
+        return num_removed
+
+    def compact(self, *, keep_snapshots: int = 1) -> "CompactReport":
+        """Merge all segments into one, drop the rows that were removed, and free what nothing needs any more.
+
+        The newest `keep_snapshots` earlier states stay, to be restored, and keep their files on disk; with 0, what was
+        removed is gone for good. Ids, scores and the order of hits stay the same. Raises `UsageError`, `LockedError`,
+        `DamagedError`, `IndexFolderError`.
+        """
+        from indexer import compacting
+
+        with sole_writer(self.path / LOCK):
+            state, report = compacting.compact(self.path, keep_snapshots=keep_snapshots)
+        self._move_to(state)
+        return report
+
+    def snapshots(self) -> "list[Snapshot]":
+        """The states that the index can go back to, oldest first, the present one last, as they are now on disk."""
+        return snapshots.listed(self.path)
+
+    def restore(self, version: int) -> int:
+        """Make an earlier state the present one, as a new version, which is returned; nothing is lost by it.
+
+        Raises `UsageError` where there is no such snapshot, `IndexFolderError` where its files are gone, `LockedError`.
+        """
+        with sole_writer(self.path / LOCK):
+            state = snapshots.restore(self.path, version)
+        self._move_to(state)
+        return self.version
 
     def search(
         self,
@@ -217,7 +285,8 @@ class Index:
         """The hits of each query, as `search` gives them with the same `options`; faster than one by one."""
         from indexer.searcher import SearchConfig
 
-        return self._open_searcher().search(queries, SearchConfig(**options))
+        config = SearchConfig(**options)
+        return self._unswept(lambda: self._open_searcher().search(queries, config))
 
     def explain(
         self,
@@ -308,8 +377,26 @@ class Index:
         if self._gallery is None:
             from indexer import gallery
 
-            self._gallery = gallery.read(self.path, self._manifest, self._device)
+            self._gallery = self._unswept(lambda: gallery.read(self.path, self._manifest, self._device))
         return self._gallery
+
+    def _unswept(self, read: Callable[[], T]) -> T:
+        """What `read` gives; where a `compact` has swept files of this state meanwhile, once more at the newest one."""
+        while True:
+            try:
+                return read()
+            except DamagedError:
+                state = snapshots.successor(self.path, self._manifest)
+                if state is None:
+                    raise
+                if self._is_pinned:
+                    raise snapshots.swept(self.path, self.version) from None
+                self._move_to(state)
+
+    def _move_to(self, state: Manifest) -> None:
+        if not _fits(self._embedder, state):
+            self._embedder = None  # a state of another model: its own is loaded when it is first needed
+        self._manifest, self._gallery, self._is_pinned = state, None, False
 
     def _open_searcher(self) -> "Searcher":
         gallery = self._open_gallery()
@@ -366,6 +453,10 @@ class Index:
         if self._gallery is not None:
             return self._gallery.catalog.live_rows()
         return judging.images_of(self.path, self._manifest)
+
+
+def _fits(embedder: Any, state: Manifest) -> bool:
+    return embedder is None or embedder.fingerprint == state.model.fingerprint
 
 
 def _refuse_mismatch(path: Path, model: Model, embedder: Any) -> None:

@@ -209,7 +209,7 @@ def _write(folder: Path, state: Manifest, encoded: Sequence[_Encoded]) -> Manife
     tokens = _joined([batch.tokens for batch in encoded]) if state.token_bytes else None
     segment = segments.write(folder, new_id, rows, vectors, state.dtype, tokens=tokens, token_bytes=state.token_bytes)
     tombstones = [segments.write_tombstones(folder, new_id, replaced)] if replaced else []
-    return state.following(segments=(*state.segments, segment), tombstones=(*state.tombstones, *tombstones))
+    return state.following("add", segments=(*state.segments, segment), tombstones=(*state.tombstones, *tombstones))
 
 
 def _joined(tokens: Sequence["Tokens"]) -> "Tokens":

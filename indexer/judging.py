@@ -4,15 +4,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer import corpus, feedback, query_picture, segments
+from indexer.closest_ids import closest
 from indexer.feedback import Judgment
 from indexer.manifest import Manifest
 from retrieval.errors import ImageError, SpyglassError, UsageError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _RELEVANT = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_MOST_COMPARED = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +114,8 @@ class Judge:
             if again.id in self.known_ids:
                 return again  # what it speaks of was looked up when it was first said, and may be gone by now
         if said["image"] not in self._ids:
-            closest = self._closest(said["image"])
-            raise UsageError(f"expected the id of an image of the index, got {said['image']!r}{closest}")
+            meant = closest(said["image"], self._images["id"])
+            raise UsageError(f"expected the id of an image of the index, got {said['image']!r}{meant}")
         if query is None:
             query, picture = _nameless(row["query"])
         else:
@@ -155,7 +154,7 @@ class Judge:
                 past = self._past[(self._past["query"] == name) & self._past["query_image"].notna()]
                 if past.empty:
                     expected = "expected a query that is a picture, or the id of an image of the index"
-                    raise UsageError(f"{expected}, got {name!r}{self._closest(name)}") from None
+                    raise UsageError(f"{expected}, got {name!r}{closest(name, self._images['id'])}") from None
                 self._pictures[kept_as] = past["query_image"].iloc[-1]
         return kept_as, self._pictures[kept_as]
 
@@ -171,13 +170,6 @@ class Judge:
         found = self._images.filter(pc.is_in(self._images["uri"], wanted)).to_pydict()
         self._id_by_uri = dict(zip(found["uri"], found["id"], strict=True))
         self._ids |= set(found["id"])
-
-    def _closest(self, name: str) -> str:
-        ids = self._images["id"]
-        alike = ids.filter(pc.match_substring(ids, PurePath(name).stem, ignore_case=True)) if _is_unicode(name) else ids
-        candidates = (alike if len(alike) else ids).slice(0, _MOST_COMPARED).to_pylist()
-        closest = ", ".join(map(repr, get_close_matches(name, candidates, n=3, cutoff=0.4)))
-        return f"; the closest are {closest}" if closest else ""
 
 
 def _nameless(query: Any) -> tuple[str, bytes]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,22 @@ LOCK = "lock"
 DTYPES = ("float16", "float32")
 """How vectors may be stored."""
 
+_LATER = {"token_bytes", "when", "change"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """One complete state of an index; `version` counts up from 0 with each write.
 
+    `when` (UTC, ISO 8601) and `change` ("create", "add", "remove" and so on) say how it came to be; both are "" in one
+    that was made before this was noted.
     `index_type` is how a search is to look at the vectors: "auto", "Flat" or another FAISS factory string;
     `token_bytes` how much the tokens of an image that is added may take, 0 for none.
     """
 
     version: int
+    when: str = ""
+    change: str = ""
     model: Model
     widths: tuple[int, ...]
     dtype: str
@@ -47,6 +54,7 @@ class Manifest:
 
     def __post_init__(self):
         expect(is_count(self.version), f"a version, got {self.version!r}")
+        expect(all(isinstance(text, str) for text in (self.when, self.change)), "a moment and a change as text")
         rising = all(is_count(width) for width in self.widths) and self.widths == tuple(sorted(set(self.widths)))
         expect(bool(self.widths) and rising and self.widths[0] > 0, f"rising widths, got {self.widths}")
         expect(self.dtype in DTYPES, f"a dtype of {DTYPES}, got {self.dtype!r}")
@@ -93,13 +101,13 @@ class Manifest:
             "token_bytes": self.token_bytes,
         }
 
-    def following(self, **changes: Any) -> "Manifest":
-        """The next version, with `changes` of fields."""
-        return replace(self, version=self.version + 1, **changes)
+    def following(self, change: str = "", **fields: Any) -> "Manifest":
+        """The next version, made now by `change`, with other values of some fields."""
+        return replace(self, version=self.version + 1, when=now(), change=change, **fields)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, its last field the sha256 of all that is before it."""
-        content = {"schema": SCHEMA, **asdict(self, dict_factory=_without_absent_tokens)}
+        content = {"schema": SCHEMA, **asdict(self, dict_factory=_without_absent)}
         return _dump({**content, "checksum": hashlib.sha256(_dump(content)).hexdigest()})
 
     @classmethod
@@ -122,6 +130,11 @@ class Manifest:
         # Catches what parses and yet was not written by us: a flipped digit, a changed blank, a wrong checksum.
         expect(manifest.to_bytes() == data, "the bytes that were written, got others (the checksum does not fit)")
         return manifest
+
+
+def now() -> str:
+    """This moment, as a manifest notes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def exists(folder: Path) -> bool:
@@ -151,29 +164,30 @@ def publish(folder: Path, manifest: Manifest) -> None:
     """
     (folder / HISTORY).mkdir(exist_ok=True)
     data = manifest.to_bytes()
-    durable.replace(folder / HISTORY / _history_name(manifest.version), data)
+    durable.replace(folder / HISTORY / history_name(manifest.version), data)
     durable.replace(folder / MANIFEST, data)
 
 
 def history_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Say which earlier manifests are not as they were written, and whether the present one's copy is missing."""
-    names = {path.name for path in (folder / HISTORY).glob("[0-9]*.json")} | {_history_name(manifest.version)}
+    names = {path.name for path in (folder / HISTORY).glob("[0-9]*.json")} | {history_name(manifest.version)}
     for name in sorted(names):
         try:
             past = Manifest.from_bytes((folder / HISTORY / name).read_bytes())
             expect(past.version != manifest.version or past == manifest, "a copy of manifest.json, got another state")
-            expect(name == _history_name(past.version), f"version {past.version} under its own name")
+            expect(name == history_name(past.version), f"version {past.version} under its own name")
         except (OSError, DamagedError) as error:
             yield f"{HISTORY}/{name}: {getattr(error, 'strerror', None) or error}"
 
 
-def _history_name(version: int) -> str:
+def history_name(version: int) -> str:
+    """The name in the history of a version's manifest."""
     return f"{version:06d}.json"
 
 
-def _without_absent_tokens(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    # An index without tokens is written as it was before there were any: manifests of then are read byte for byte.
-    return {name: value for name, value in fields if name != "token_bytes" or value}
+def _without_absent(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    # What came later is left out where there is none of it: manifests of before are read byte for byte.
+    return {name: value for name, value in fields if name not in _LATER or value}
 
 
 def _dump(content: dict) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 SEGMENTS = "segments"
 DELETED = "deleted"
-_CATALOG = "catalog.parquet"
+CATALOG = "catalog.parquet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +57,7 @@ def write(
     home.mkdir(parents=True)
     buckets = np.array([row.bucket for row in rows])
     table = catalog.table_of(rows)
-    durable.write_new(home / _CATALOG, lambda file: pq.write_table(table, file, compression="zstd"))
+    durable.write_new(home / CATALOG, lambda file: pq.write_table(table, file, compression="zstd"))
     for width in np.unique(buckets):
         held = vectors[buckets == width, :width].astype(dtype)
         arrays.write_new(home / vectors_name(width), held)
@@ -99,10 +100,15 @@ class Segment:
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The catalog, one row an image; raises `DamagedError`."""
-        table = _read_parquet(self.home / _CATALOG, columns)
+        table = _read_parquet(self.home / CATALOG, columns)
         if table.num_rows != self.record.rows.num:
-            raise DamagedError(f"expected {self.record.rows.num} rows in {self.home / _CATALOG}, got {table.num_rows}")
+            raise DamagedError(f"expected {self.record.rows.num} rows in {self.home / CATALOG}, got {table.num_rows}")
         return table
+
+    def schema(self) -> pa.Schema:
+        """The columns of the catalog; raises `DamagedError`."""
+        with _opened(self.home / CATALOG) as file:
+            return file.schema_arrow
 
     def live(self, table: pa.Table) -> np.ndarray:
         """Which rows of the catalog `table` count, (N,) bool; raises `DamagedError`."""
@@ -160,7 +166,7 @@ def _miscounted(segment: Segment, table: pa.Table, dtype: str) -> Iterator[str]:
     home, rows = f"{SEGMENTS}/{segment.record.id}", segment.record.rows
     counted = _count(zip(table["bucket"].to_pylist(), table["dim"].to_pylist(), strict=True))
     if counted != rows:
-        yield f"{home}/{_CATALOG}: expected {rows}, got {counted}"
+        yield f"{home}/{CATALOG}: expected {rows}, got {counted}"
     for width, num in rows.buckets.items():
         vectors = segment.vectors(width)
         if vectors.shape != (num, width) or vectors.dtype != dtype:
@@ -185,15 +191,21 @@ def _changed(path: Path, file: FileRecord) -> str | None:
 
 
 def _read_parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedError(f"expected a table in {path}, got: {reason}; `verify` lists what is damaged") from None
+    with _opened(path) as file:
+        table = file.read(columns)
     if missing := {*(columns or catalog.SCHEMA.names)} - {*table.column_names}:
         raise DamagedError(f"expected a column {min(missing)!r} in {path}, got {table.column_names}")
     return table
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedError(f"expected a table in {path}, got: {reason}; `verify` lists what is damaged") from None
 
 
 def _count(buckets_and_dims: Iterator[tuple[int, int]]) -> Rows:

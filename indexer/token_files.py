@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from retrieval.tokens import Tokens  # imports torch, which reading and checking do without
 
 
+VALUES, COUNTS = "tokens.npy", "token-counts.npy"
+"""The names of a segment's first files of tokens; later ones bear a number."""
+
+
 def write(home: Path, tokens: "Tokens") -> dict[str, FileRecord]:
     """Write the tokens of a segment's rows into its folder, under names that are free there, and sync them.
 

@@ -1,0 +1,72 @@
+"""Compacting an index: all live rows into one segment, in their order, and then what nothing needs any more swept."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from indexer import catalog, feedback, manifest, segments, sweeping
+from indexer.durable import writing
+from indexer.manifest import Manifest
+from indexer.records import SegmentRecord, is_count
+from indexer.row_blocks import live_blocks
+from indexer.segment_writer import SegmentWriter
+from retrieval.errors import DamagedError, UsageError
+
+KEEP_SNAPSHOTS = 1
+"""How many earlier states are kept where nothing else is asked for: the one before, to go back to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompactReport:
+    """What compacting did: segments and deleted rows before, segments after, the bytes on disk, the snapshots kept."""
+
+    images: int
+    segments_before: int
+    segments_after: int
+    deleted_rows: int
+    bytes_before: int
+    bytes_after: int
+    snapshots: int
+
+
+def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactReport]:
+    """Publish a state of one segment at most, and sweep; the caller holds the lock. See `Index.compact`."""
+    if not is_count(keep_snapshots):
+        raise UsageError(f"expected keep_snapshots of 0 or more, got {keep_snapshots!r}")
+    before = manifest.read(folder)
+    bytes_before = sweeping.num_bytes(folder)
+    # What is copied is checked, or damage would be passed on under a new checksum.
+    for problem in segments.verify(folder, before):
+        raise DamagedError(f"expected a sound index at {folder} to compact, got {problem}; `verify` lists all damage")
+    with writing(folder):
+        state = before
+        if len(before.segments) > 1 or before.tombstones:
+            merged = _merged(folder, before) if before.num_images else ()
+            state = before.following("compact", segments=merged, tombstones=())
+            manifest.publish(folder, state)
+        feedback.compact(folder)
+        sweeping.sweep(folder, keep_snapshots=keep_snapshots)
+    report = CompactReport(
+        images=state.num_images,
+        segments_before=len(before.segments),
+        segments_after=len(state.segments),
+        deleted_rows=sum(part.rows.num for part in before.tombstones),
+        bytes_before=bytes_before,
+        bytes_after=sweeping.num_bytes(folder),
+        snapshots=min(keep_snapshots, state.version),
+    )
+    return state, report
+
+
+def _merged(folder: Path, state: Manifest) -> tuple[SegmentRecord, ...]:
+    """All live rows in one new segment, their order kept: that of hits which score alike follows from it."""
+    parts = segments.read(folder, state)
+    schema = catalog.join(part.schema().empty_table() for part in parts).schema
+    # As many as any segment has: what images have less of, such as those whose picture was gone, they keep.
+    token_bytes = max(part.record.token_bytes for part in parts)
+    new_id = f"{state.version + 1:06d}-{uuid4().hex[:8]}"
+    with SegmentWriter(folder, new_id, schema, dtype=state.dtype, token_bytes=token_bytes) as writer:
+        for part in parts:
+            for block in live_blocks(part):
+                writer.add(block)
+        return (writer.finish(),)
