@@ -72,7 +72,12 @@ def test_parameters(module, name, expected):
     ("method", "expected"),
     [
         ("create", ["path", "embedder", "widths", "dtype", "index_type", "token_bytes"]),
-        ("open", ["path", "embedder", "device"]),
+        ("open", ["path", "embedder", "device", "snapshot"]),
+        ("newer", []),
+        ("remove", ["ids", "where"]),
+        ("compact", ["keep_snapshots"]),
+        ("snapshots", []),
+        ("restore", ["version"]),
         (
             "search",
             ["query", "top_k", "subtract", "crop", "where", "min_score"]
