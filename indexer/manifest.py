@@ -99,6 +99,8 @@ class Manifest:
             "model": self.model.name,
             "size_bytes": size,
             "token_bytes": self.token_bytes,
+            "version": self.version,
+            "when": self.when,
         }
 
     def following(self, change: str = "", **fields: Any) -> "Manifest":

@@ -241,6 +241,7 @@ def test_info_sums_up_the_index(spyglass, built):
     answer = spyglass("info", "--index", built, "--json")
     facts = answer.json
     names = ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes", "token_bytes"]
+    names += ["version", "when"]
     assert list(facts) == [*names, "rankers"]
     assert facts["images"] == sum(facts["buckets"].values()) == len(NAMES)
     assert list(facts["buckets"]) == ["32", "64", "128", "256", "512"]
@@ -386,7 +387,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(built):
     assert ended.stderr == b""
 
 
-@pytest.mark.parametrize("command", [["--help"], ["info"], ["info", "--json"], ["verify"], ["search", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["info"], ["info", "--json"], ["verify"], ["search", "--help"], ["snapshots"]]
+)
 def test_commands_that_need_no_model_do_not_import_torch(built, command):
     if "--help" not in command:
         command = [*command, "--index", str(built)]
@@ -414,7 +417,7 @@ def test_help_and_version(spyglass):
     assert spyglass("--version") == (0, f"spyglass {__version__}\n", "")
     overview = spyglass()
     assert overview.code == 0
-    for name in ("demo", "index", "search", "info", "verify", "tokens"):
+    for name in ("demo", "index", "search", "info", "verify", "tokens", "remove", "compact", "snapshots", "restore"):
         assert f"  {name} " in overview.out
         page = spyglass(name, "--help")
         assert page.code == 0 and f"\n    spyglass {name}" in page.out, f"{name} --help shows no example"

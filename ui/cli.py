@@ -13,10 +13,22 @@ import typer
 
 from retrieval import __version__
 from retrieval.errors import DamagedError
-from ui import feedback, heads, indexing, learning, measuring, ranker_training, searching, tokens
+from ui import (
+    compacting,
+    feedback,
+    heads,
+    indexing,
+    learning,
+    measuring,
+    ranker_training,
+    removing,
+    searching,
+    snapshots,
+    tokens,
+)
 from ui.endings import FAILED, exit_code_of
 from ui.opening import open_index
-from ui.options import AsJson, IndexFolder
+from ui.options import AsJson, IndexFolder, OfSnapshot
 from ui.printing import shows_bars
 
 app = typer.Typer(
@@ -63,17 +75,18 @@ app.command("search")(searching.search)
 
 
 @app.command()
-def info(index: IndexFolder, as_json: AsJson = False) -> None:
+def info(index: IndexFolder, snapshot: OfSnapshot = None, as_json: AsJson = False) -> None:
     """Say how many pictures an index holds, in which buckets, and what they take on disk.
 
     \b
     Examples:
       spyglass info --index photos.index
       spyglass info --index photos.index --json
+      spyglass info --index photos.index --snapshot 12
     """
     from ui.reports import info_text, to_json
 
-    facts = open_index(index).info()
+    facts = open_index(index, snapshot=snapshot).info()
     typer.echo(to_json(facts) if as_json else info_text(facts))
 
 
@@ -105,6 +118,10 @@ app.add_typer(learning.train, name="train")
 app.command("evaluate")(measuring.evaluate)
 app.add_typer(feedback.feedback, name="feedback")
 app.command("tokens")(tokens.tokens)
+app.command("remove")(removing.remove)
+app.command("compact")(compacting.compact)
+app.command("snapshots")(snapshots.snapshots)
+app.command("restore")(snapshots.restore)
 
 
 def main() -> None:

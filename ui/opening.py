@@ -7,14 +7,17 @@ from retrieval.errors import IndexFolderError, UsageError
 from ui.options import Device
 
 
-def open_index(folder: Path, device: Device = Device.auto):
-    """The index in `folder`; raises `IndexFolderError` with the command that makes one where there is none."""
+def open_index(folder: Path, device: Device = Device.auto, *, snapshot: int | None = None):
+    """The index in `folder`, as it is or as it was at a `snapshot`.
+
+    Raises `IndexFolderError` with the command that makes one where there is none.
+    """
     from indexer import Index, manifest
 
     if not manifest.exists(folder):
         make = shlex.join(["spyglass", "index", "PICTURES", "--index", str(folder)])
         raise IndexFolderError(f"expected an index at {folder}, found none; make one with: {make}")
-    return Index.open(folder, device=device.value)
+    return Index.open(folder, device=device.value, snapshot=snapshot)
 
 
 def open_or_create(folder: Path, model: str | None, device: Device, *, index_type: str | None, token_bytes: int | None):

@@ -24,4 +24,8 @@ class OnError(StrEnum):
 
 IndexFolder = Annotated[Path, typer.Option("--index", metavar="DIR", help="The index folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+OfSnapshot = Annotated[
+    int | None,
+    typer.Option("--snapshot", metavar="N", min=0, help="Read an earlier state, as `snapshots` numbers them."),
+]
 OnDevice = Annotated[Device, typer.Option("--device", help="Where the model runs; auto takes the GPU if there is one.")]

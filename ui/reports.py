@@ -104,6 +104,7 @@ def info_text(facts: Mapping[str, Any]) -> str:
         ("per image", "-" if per_image is None else size(per_image)),
         ("tokens", f"at most {size(facts['token_bytes'])} an image" if facts["token_bytes"] else "none"),
         ("model", one_line(facts["model"])),
+        ("version", " of ".join([str(facts["version"]), *filter(None, [facts["when"]])])),
         ("rankers", one_line(", ".join(facts["rankers"])) or "none"),
     ]
     name_width = max(len(name) for name, _ in figures)

@@ -10,7 +10,7 @@ from retrieval.errors import UsageError
 from ui import model_folder
 from ui.endings import SKIPPED
 from ui.opening import open_index
-from ui.options import AsJson, Device, IndexFolder, OnDevice
+from ui.options import AsJson, Device, IndexFolder, OfSnapshot, OnDevice
 
 
 def search(
@@ -63,6 +63,7 @@ def search(
         Path | None,
         typer.Option("--explain", metavar="DIR", help="Draw which places of each hit the ranker matched, and keep it."),
     ] = None,
+    snapshot: OfSnapshot = None,
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
     paths_only: Annotated[
@@ -92,7 +93,7 @@ def search(
     if explain is not None:
         model_folder.check(explain, "--explain")
     query = queries[0] if len(queries) == 1 else queries
-    target = open_index(index, device)
+    target = open_index(index, device, snapshot=snapshot)
     embedder = target.embedder  # loaded here, so that the time told is that of the search
     if explain is not None and rerank is None:
         from indexer.searcher import RERANK
