@@ -8,12 +8,15 @@ if TYPE_CHECKING:
     from indexer.hits import Hit
     from indexer.index import Index
     from indexer.ingest import AddReport
+    from indexer.pictures import EncodedPicture, ImageId
 
-__all__ = ["AddReport", "Hit", "Index", "TokensReport"]
+__all__ = ["AddReport", "EncodedPicture", "Hit", "ImageId", "Index", "TokensReport"]
 
 _HOMES = {
     "AddReport": "indexer.ingest",
+    "EncodedPicture": "indexer.pictures",
     "Hit": "indexer.hits",
+    "ImageId": "indexer.pictures",
     "Index": "indexer.index",
     "TokensReport": "indexer.add_tokens",
 }

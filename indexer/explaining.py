@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from indexer.query import pixels_of
+from indexer.encoding import pixels_of
 from retrieval.described import Described
 from retrieval.errors import UsageError
 from retrieval.ranker_weights import Ranker

@@ -13,8 +13,9 @@ from indexer.catalog import SCHEMA, Catalog
 class Hit:
     """A picture that answers a query.
 
-    `score` orders the hits: the inner product with the whole query, at most 1, or once they were re-ranked a logit that
-    compares the hits of one query alone. `similarity` is the cosine over the hit's own `dim` numbers, 1.0 for the same
+    `rank` counts from 1, on from page to page. `score` orders the hits: the inner product with the whole query, at most
+    1, or once they were re-ranked a logit that compares the hits of one query alone, which goes on below the re-ranked
+    ones as similarity falls. `similarity` is the cosine over the hit's own `dim` numbers, 1.0 for the same
     picture. `columns` are the source's own, as values that JSON knows. `similarity_rank` is the place that it had by
     similarity, from 1, None where nothing was re-ranked.
     """
@@ -35,18 +36,19 @@ def hits_of(
     vector: np.ndarray,
     numbers: np.ndarray,
     *,
+    first_rank: int = 1,
     scores: np.ndarray,
     products: np.ndarray,
     similarity_ranks: np.ndarray | None = None,
 ) -> list[Hit]:
-    """The rows `numbers` (K,) of the catalog, best first: their `scores`, `products` with the query `vector` (D,), and
-    the places that they had before re-ranking, (K,) each.
+    """The rows `numbers` (K,) of the catalog, best first, from `first_rank` on: their `scores`, `products` with the
+    query `vector` (D,), and the places that they had before re-ranking, (K,) each.
     """
     lengths = np.sqrt(np.cumsum(vector.astype(np.float64) ** 2))  # of all its prefixes
     places = [None] * len(numbers) if similarity_ranks is None else similarity_ranks.tolist()
     hits = []
     rows = zip(numbers.tolist(), scores.tolist(), products.tolist(), places, strict=True)
-    for rank, (number, score, product, place) in enumerate(rows, start=1):
+    for rank, (number, score, product, place) in enumerate(rows, start=first_rank):
         row = catalog.row(number)
         length = float(lengths[row["dim"] - 1])
         hits.append(

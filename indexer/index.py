@@ -8,7 +8,7 @@ from indexer import manifest, snapshots
 from indexer.durable import sole_writer
 from indexer.manifest import LOCK, WIDTHS, Manifest
 from indexer.records import Model
-from retrieval.errors import DamagedError, MismatchError, UsageError
+from retrieval.errors import DamagedError, MismatchError, SpyglassError, UsageError
 
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from indexer.hits import Hit
     from indexer.ingest import AddReport
     from indexer.judging import FeedbackReport
+    from indexer.pictures import EncodedPicture
     from indexer.searcher import Searcher
     from indexer.snapshots import Snapshot
 
@@ -236,6 +237,8 @@ class Index:
         query: Any,
         *,
         top_k: int = 10,
+        offset: int = 0,
+        weights: Sequence[float] | None = None,
         subtract: Any = (),
         crop: tuple[int, int, int, int] | None = None,
         where: str | None = None,
@@ -248,20 +251,25 @@ class Index:
     ) -> "list[Hit]":
         """The pictures most alike, best first; those of one score by the order in which they were added.
 
-        `query` is a picture (a path or a hit's uri, bytes, a PIL image, an (H, W, 3) uint8 array) or a list of them,
-        searched by their mean; likeness to the pictures of `subtract` counts against a hit. `crop` (x, y, width,
-        height) in pixels of the upright query keeps that part of it. `where` is an SQL condition over the catalog's
-        columns. Hits that score below `min_score` are dropped; where they are re-ranked, those whose inner product with
-        the query is, since a ranker's scores have no scale of their own.
+        `query` is a picture (a path or a hit's uri, bytes, a PIL image, an (H, W, 3) uint8 array, an `ImageId`, an
+        `EncodedPicture`) or a list of them, searched by their mean, in which `weights` counts them: one below 0 against
+        a hit. So does likeness to the pictures of `subtract`. A str that names no file may be the id of an image.
+        `crop` (x, y, width, height) in pixels of the upright query keeps that part of it. `where` is an SQL condition
+        over the catalog's columns. Hits that score below `min_score` are dropped; where there is a ranker, those whose
+        inner product with the query is, since a ranker's scores have no scale of their own.
 
-        A ranker puts the `rerank` most similar in order (`top_k`, where that is more): 100 by default, none with 0, nor
-        by default where the index has no tokens, there is no ranker for its model, or `top_k` is above 1000. `ranker`
-        is a `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; by default the one
-        in use (`use_ranker`), or else that beside the weights of the index's model. It may read `metadata`, the query's
+        A ranker puts the `rerank` most similar in order, and the others follow by similarity: 100 by default, none with
+        0, nor by default where the index has no tokens or there is no ranker for its model. `ranker` is a
+        `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; by default the one in
+        use (`use_ranker`), or else that beside the weights of the index's model. It may read `metadata`, the query's
         own columns, and what `user` has judged. The very picture that is asked for comes first all the same: its score
         is raised above the others'.
+
         The `expand` best hits then join the query for a second search, whose hits these are: with them, and in
         `similarity_rank`, "the query" is the one so expanded.
+
+        All of that makes one ranking, whatever `offset` and `top_k` are: the hits are the `top_k` of it after the first
+        `offset`, so that pages put one after the other hold every image once.
 
         Raises `ImageError`, `UsageError`, `DamagedError`, `WeightsError`; `MismatchError` for a ranker of another
         model, `IndexFolderError` where a ranker is asked for and there are no tokens.
@@ -269,6 +277,8 @@ class Index:
         (hits,) = self.search_many(
             [query],
             top_k=top_k,
+            offset=offset,
+            weights=weights,
             subtract=subtract,
             crop=crop,
             where=where,
@@ -283,10 +293,20 @@ class Index:
 
     def search_many(self, queries: Sequence[Any], **options: Any) -> "list[list[Hit]]":
         """The hits of each query, as `search` gives them with the same `options`; faster than one by one."""
-        from indexer.searcher import SearchConfig
+        from indexer.search_config import SearchConfig
 
         config = SearchConfig(**options)
         return self._unswept(lambda: self._open_searcher().search(queries, config))
+
+    def encode_pictures(
+        self, pictures: Sequence[Any], *, crop: tuple[int, int, int, int] | None = None, on_error: str = "stop"
+    ) -> "list[EncodedPicture | SpyglassError]":
+        """Each picture, as `search` takes it, read and encoded once, to be searched by as often as one likes.
+
+        `crop` keeps that part of each. A picture that cannot be had is raised as `ImageError`, `UsageError` or
+        `MismatchError` (`on_error` "stop"), or that error stands in its place ("skip").
+        """
+        return self._unswept(lambda: self._open_searcher().encode(pictures, crop, on_error))
 
     def explain(
         self,
@@ -403,7 +423,7 @@ class Index:
         if self._searcher is None or self._searcher.gallery is not gallery:
             from indexer.searcher import Searcher
 
-            self._searcher = Searcher(self.path, self._manifest, self.embedder, gallery)
+            self._searcher = Searcher(self.path, self._manifest, gallery, lambda: self.embedder)
         return self._searcher
 
     def record_feedback(self, query: Any, image: str, relevant: bool, *, user: str = "") -> "Judgment":

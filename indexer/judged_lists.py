@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from indexer.describing import catalog_values, described_queries, described_rows
+from indexer.encoding import PictureEncoder, pixels_of
 from indexer.judged import judgments_of
-from indexer.query import encode, pixels_of
+from indexer.query import combine
 from indexer.reranking import SAME_PICTURE
 from retrieval.described import similarity
 from retrieval.errors import ImageError, IndexFolderError
@@ -55,7 +56,9 @@ def judged_examples(
     if not asked:
         return None, failures
     token_bytes = max(part.token_bytes for part in (index._manifest, *index._manifest.segments))
-    queries = encode(index.embedder, [one.pixels for one in asked], token_bytes=token_bytes)
+    encoder = PictureEncoder(gallery, index._manifest.model, lambda: index.embedder)
+    encoded = encoder.encode([one.pixels for one in asked], token_bytes=token_bytes)
+    queries = combine([[one] for one in encoded], token_dim=gallery.tokens.token_dim)
     _, found_QK = gallery.buckets.search(queries.vectors, min(num_candidates + 1, gallery.buckets.num_images))
     rows_QK = without_self(found_QK, np.array([one.row for one in asked]))
     for one, rows_K in zip(asked, rows_QK, strict=True):

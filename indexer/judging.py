@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer import corpus, feedback, query_picture, segments
-from indexer.closest_ids import closest
+from indexer.closest_ids import closest, is_unicode
 from indexer.feedback import Judgment
 from indexer.manifest import Manifest
 from retrieval.errors import ImageError, SpyglassError, UsageError
@@ -164,7 +164,7 @@ class Judge:
 
     def _look_up(self, names: set[str]) -> None:
         """Find which of the names are ids or uris of the index, in one pass over it."""
-        wanted = [name for name in names | {os.path.abspath(name) for name in names} if _is_unicode(name)]
+        wanted = [name for name in names | {os.path.abspath(name) for name in names} if is_unicode(name)]
         wanted = pa.array(wanted, pa.string())
         self._ids = set(self._images.filter(pc.is_in(self._images["id"], wanted))["id"].to_pylist())
         found = self._images.filter(pc.is_in(self._images["uri"], wanted)).to_pydict()
@@ -214,7 +214,3 @@ def _moment(value: Any) -> str:
 def _excerpt(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _is_unicode(text: str) -> bool:
-    return text == text.encode("utf-8", "replace").decode()

@@ -1,74 +1,38 @@
 """A search from its pictures to its hits: encode, compare, re-rank, expand, and order."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from indexer.encoding import Crop, PictureEncoder
 from indexer.gallery import Gallery
 from indexer.hits import Hit, hits_of
 from indexer.manifest import Manifest
-from indexer.query import Queries, encode
+from indexer.pictures import EncodedPicture
+from indexer.query import Queries, as_list, combine
 from indexer.rankers import Rankers
-from retrieval.errors import IndexFolderError, UsageError
+from indexer.ranking import Ranked, Ranking
+from indexer.search_config import SearchConfig
+from retrieval.errors import IndexFolderError, SpyglassError, UsageError
 
 if TYPE_CHECKING:
     from indexer.explaining import MatchExplanation
     from indexer.reranking import Reranker
     from retrieval import Ranker
 
-RERANK = 100
-"""How many candidates are re-ranked where nothing else is asked for."""
-
-MOST_RERANKED = 1000
-"""The ranker compares the candidates of a query with each other: the square of their number in time and memory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """What is asked of a search: see `Index.search`."""
-
-    top_k: int = 10
-    subtract: Any = ()
-    crop: tuple[int, int, int, int] | None = None
-    where: str | None = None
-    min_score: float | None = None
-    rerank: int | None = None
-    ranker: Any = None
-    expand: int = 0
-    metadata: Mapping[str, Any] | None = None
-    user: str = ""
-
-    def __post_init__(self):
-        if not _is_count(self.top_k) or self.top_k < 1:
-            raise UsageError(f"expected top_k as an integer of at least 1, got {self.top_k!r}; ask for one hit or more")
-        if self.rerank is not None and (not _is_count(self.rerank) or self.rerank > MOST_RERANKED):
-            raise UsageError(f"expected rerank of 0 (not at all) to {MOST_RERANKED}, got {self.rerank!r}")
-        if not _is_count(self.expand) or self.expand > MOST_RERANKED:
-            raise UsageError(f"expected expand of 0 (not at all) to {MOST_RERANKED}, got {self.expand!r}")
-        if self.rerank == 0 and self.ranker is not None:
-            raise UsageError("expected a ranker together with re-ranking, got rerank of 0; leave one of the two out")
-        if self.wants_ranker and self.top_k > MOST_RERANKED:
-            raise UsageError(
-                f"expected top_k of at most {MOST_RERANKED} with re-ranking, got {self.top_k}; set rerank to 0 for more"
-            )
-
-    @property
-    def wants_ranker(self) -> bool:
-        """Whether re-ranking was asked for, rather than left to what the index has."""
-        return bool(self.rerank) or self.ranker is not None
-
 
 class Searcher:
     """Searches the index in the folder `path` as it was at `state`, whose vectors and tokens are the `gallery`."""
 
-    def __init__(self, path: Path, state: Manifest, embedder: Any, gallery: Gallery):
+    def __init__(self, path: Path, state: Manifest, gallery: Gallery, load_embedder: Callable[[], Any]):
         self.gallery = gallery
         self._path = path
-        self._embedder = embedder
+        self._load_embedder = load_embedder
+        self._encoder = PictureEncoder(gallery, state.model, load_embedder)
         self._rankers = Rankers(path, state.model)
         # Queries have as many tokens as what they are compared with.
         self._token_bytes = max([state.token_bytes, *(segment.token_bytes for segment in state.segments)])
@@ -79,40 +43,18 @@ class Searcher:
         if not queries:
             return []
         ranker = self._ranker(config)
-        catalog = self.gallery.catalog
-        allowed = None if config.where is None else catalog.where(config.where)
-        asked = encode(
-            self._embedder,
-            queries,
-            subtract=config.subtract,
-            crop=config.crop,
-            token_bytes=0 if ranker is None else self._token_bytes,
-        )
-        reranker = None if ranker is None else self._reranker(ranker, config)
-        num_candidates = config.top_k if ranker is None else max(config.rerank or RERANK, config.top_k)
-        found = self._find(asked, asked.vectors, max(num_candidates, config.expand), allowed, reranker)
-        if config.expand:
-            from indexer.reranking import expanded
+        allowed = None if config.where is None else self.gallery.catalog.where(config.where)
+        asked = self._asked(queries, config, with_tokens=ranker is not None)
+        ranking = self._ranking(asked, config, allowed, ranker)
+        rankings = ranking.first(config.offset + config.top_k)
+        return [
+            self._hits(vector, ranked, config, ranker is not None)
+            for vector, ranked in zip(asked.vectors, rankings, strict=True)
+        ]
 
-            vectors = expanded(asked.vectors, self.gallery.vectors(found.rows[:, : config.expand]))
-            found = self._find(asked, vectors, num_candidates, allowed, reranker)
-        answers = []
-        for vector, scores, rows, products, places in zip(asked.vectors, *found, strict=True):
-            kept = np.arange(len(rows)) if config.min_score is None else np.flatnonzero(products >= config.min_score)
-            kept = kept[: config.top_k]
-            own_products = self.gallery.vectors(rows[kept]) @ vector if config.expand else products[kept]
-            similarity_ranks = None if reranker is None else places[kept]
-            answers.append(
-                hits_of(
-                    catalog,
-                    vector,
-                    rows[kept],
-                    scores=scores[kept],
-                    products=own_products,
-                    similarity_ranks=similarity_ranks,
-                )
-            )
-        return answers
+    def encode(self, pictures: Sequence[Any], crop: Crop | None, on_error: str) -> list[EncodedPicture | SpyglassError]:
+        """What is raised is said at `Index.encode_pictures`."""
+        return self._encoder.encode(pictures, crop=crop, token_bytes=self._token_bytes, on_error=on_error)
 
     def explain(self, query: Any, image: str | Hit, ranker: Any, crop: tuple | None) -> "MatchExplanation":
         """What is raised is said at `Index.explain`."""
@@ -127,26 +69,61 @@ class Searcher:
                 raise UsageError(f"expected a hit or the id of an image of {self._path}, got {image!r}")
             uri = self.gallery.catalog.row(number)["uri"]
         return explaining.explain(
-            self._embedder, ranker, query, corpus.read_image(uri), crop=crop, token_bytes=self._token_bytes or 1024
+            self._load_embedder(),
+            ranker,
+            query,
+            corpus.read_image(uri),
+            crop=crop,
+            token_bytes=self._token_bytes or 1024,
         )
 
-    def _find(
-        self,
-        asked: Queries,
-        vectors_QD: np.ndarray,
-        num_candidates: int,
-        allowed: np.ndarray | None,
-        reranker: "Reranker | None",
-    ) -> "_Found":
-        products_QK, rows_QK = self.gallery.buckets.search(vectors_QD, num_candidates, allowed=allowed)
-        places_QK = np.broadcast_to(np.arange(1, rows_QK.shape[1] + 1), rows_QK.shape)
-        if reranker is None:
-            return _Found(products_QK, rows_QK, products_QK, places_QK)
-        scores_QK = reranker.score(asked, vectors_QD, rows_QK)
-        order_QK = np.lexsort((rows_QK, -scores_QK), axis=-1)
-        return _Found(
-            *(np.take_along_axis(field, order_QK, axis=1) for field in (scores_QK, rows_QK, products_QK, places_QK))
+    def _asked(self, queries: Sequence[Any], config: SearchConfig, *, with_tokens: bool) -> Queries:
+        liked, disliked = [as_list(query) for query in queries], as_list(config.subtract)
+        for pictures in liked:
+            if not pictures or (config.crop is not None and len(pictures) != 1):
+                got = f"{len(pictures)} with crop={config.crop}"
+                raise UsageError(f"expected a query, or several without crop, got {got}")
+        token_bytes = self._token_bytes if with_tokens else 0
+        flat = [picture for pictures in liked for picture in pictures]
+        encoded = iter(self._encoder.encode(flat, crop=config.crop, token_bytes=token_bytes))
+        return combine(
+            [[*islice(encoded, len(pictures))] for pictures in liked],
+            self._encoder.encode(disliked),
+            weights=config.weights,
+            token_dim=self.gallery.tokens.token_dim if with_tokens else 0,
         )
+
+    def _ranking(
+        self, asked: Queries, config: SearchConfig, allowed: np.ndarray | None, ranker: "Ranker | None"
+    ) -> Ranking:
+        settings = {"allowed": allowed}
+        if ranker is not None:
+            settings |= {"reranker": self._reranker(ranker, config), "num_reranked": config.num_reranked}
+        ranking = Ranking(self.gallery, asked, asked.vectors, **settings)
+        if not config.expand:
+            return ranking
+        from indexer.reranking import expanded
+
+        best = np.stack([ranked.rows[: config.expand] for ranked in ranking.first(config.expand)])
+        return Ranking(self.gallery, asked, expanded(asked.vectors, self.gallery.vectors(best)), **settings)
+
+    def _hits(self, vector: np.ndarray, ranked: Ranked, config: SearchConfig, is_reranked: bool) -> list[Hit]:
+        if config.min_score is not None:
+            ranked = ranked.take(ranked.products >= config.min_score)
+        page = ranked.take(slice(config.offset, config.offset + config.top_k))
+        return hits_of(
+            self.gallery.catalog,
+            vector,
+            page.rows,
+            first_rank=config.offset + 1,
+            scores=page.scores,
+            products=self._products(vector, page.rows) if config.expand else page.products,
+            similarity_ranks=page.places if is_reranked else None,
+        )
+
+    def _products(self, vector: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        # Row by row in double precision: what a hit is told must not depend on those beside it.
+        return np.vecdot(self.gallery.vectors(rows).astype(np.float64), vector)
 
     def _ranker(self, config: SearchConfig) -> "Ranker | None":
         """The ranker to use; None where nothing is to be re-ranked."""
@@ -158,7 +135,7 @@ class Searcher:
                     f"add them, without indexing anew, with: {add}"
                 )
             ranker = self._rankers.find(config.ranker)
-        elif config.rerank == 0 or config.top_k > MOST_RERANKED or self.gallery.tokens is None:
+        elif config.rerank == 0 or self.gallery.tokens is None:
             return None
         else:
             ranker = self._rankers.in_use()
@@ -168,20 +145,8 @@ class Searcher:
         from indexer.judged import JudgedVectors
         from indexer.reranking import Reranker
 
-        if self._judged is None:
-            self._judged = JudgedVectors(self._path, self.gallery, self._embedder)
-        judgments = self._judged.of(config.user) if ranker.reads_feedback else None
+        judgments = None
+        if ranker.reads_feedback:
+            self._judged = self._judged or JudgedVectors(self._path, self.gallery, self._load_embedder())
+            judgments = self._judged.of(config.user)
         return Reranker(self.gallery, ranker, metadata=config.metadata, judgments=judgments)
-
-
-class _Found(NamedTuple):
-    """Candidates of each query, best first, (Q, K) each: scores, rows, products with the query, places by those."""
-
-    scores: np.ndarray
-    rows: np.ndarray
-    products: np.ndarray
-    places: np.ndarray
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0

@@ -46,7 +46,7 @@ class StoredTokens:
         counts = self._counts[rising].astype(np.int64)
         places = rows_of(self._starts[rising], counts)
         owners = np.searchsorted(self._firsts, rising, side="right") - 1
-        values = np.empty((len(places), self._token_dim), np.int8)
+        values = np.empty((len(places), self.token_dim), np.int8)
         begin, ends = 0, np.cumsum(counts)
         for last in np.flatnonzero(np.diff(owners, append=-1)):  # of the rows of each segment
             end = int(ends[last])
@@ -76,15 +76,16 @@ class StoredTokens:
         return ends[:-1] - np.repeat(ends[self._firsts[:-1]], nums_rows)
 
     @cached_property
-    def _token_dim(self) -> int:
+    def token_dim(self) -> int:
+        """Numbers of a token; raises `DamagedError`."""
         owner = next(owner for owner, segment in enumerate(self._segments) if segment.record.token_bytes)
         return self._values(owner).shape[1]
 
     def _map(self, owner: int) -> np.ndarray:
         values = self._values(owner)
-        if values.shape[1] != self._token_dim:
+        if values.shape[1] != self.token_dim:
             home = self._segments[owner].home
-            raise DamagedError(f"expected tokens of {self._token_dim} numbers in {home}, got {values.shape[1]}")
+            raise DamagedError(f"expected tokens of {self.token_dim} numbers in {home}, got {values.shape[1]}")
         return values
 
     def _values(self, owner: int) -> np.ndarray:

@@ -15,7 +15,10 @@ def parameters(function) -> list[str]:
 
 @pytest.mark.parametrize(
     ("package", "names"),
-    [(retrieval, ["Embedder", "Embeddings", "Ranker"]), (indexer, ["AddReport", "Hit", "Index", "TokensReport"])],
+    [
+        (retrieval, ["Embedder", "Embeddings", "Ranker"]),
+        (indexer, ["AddReport", "EncodedPicture", "Hit", "ImageId", "Index", "TokensReport"]),
+    ],
     ids=["retrieval", "indexer"],
 )
 def test_names_of_a_package(package, names):
@@ -80,10 +83,11 @@ def test_parameters(module, name, expected):
         ("restore", ["version"]),
         (
             "search",
-            ["query", "top_k", "subtract", "crop", "where", "min_score"]
+            ["query", "top_k", "offset", "weights", "subtract", "crop", "where", "min_score"]
             + ["rerank", "ranker", "expand", "metadata", "user"],
         ),
         ("search_many", ["queries", "options"]),
+        ("encode_pictures", ["pictures", "crop", "on_error"]),
         ("explain", ["query", "image", "ranker", "crop"]),
         ("add_tokens", ["token_bytes", "batch_size", "num_workers", "show_progress_bar", "commit_seconds"]),
         ("info", []),

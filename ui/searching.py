@@ -96,7 +96,7 @@ def search(
     target = open_index(index, device, snapshot=snapshot)
     embedder = target.embedder  # loaded here, so that the time told is that of the search
     if explain is not None and rerank is None:
-        from indexer.searcher import RERANK
+        from indexer.search_config import RERANK
 
         rerank = RERANK  # asked for: where it cannot be had, the search says why
     started = time.perf_counter()
