@@ -102,20 +102,34 @@ class BucketedIndex:
             if len(mine):
                 bucket.add(ids[mine], vectors[mine, : bucket.width])
 
-    def add_rows(self, ids: np.ndarray, rows: np.ndarray, width: int) -> None:
+    def add_rows(
+        self,
+        ids: np.ndarray,
+        rows: np.ndarray,
+        width: int,
+        *,
+        live: np.ndarray | None = None,
+        trusted: bool = False,
+    ) -> None:
         """Add rows that come already cut to a bucket's width, such as a memory-mapped file of them.
 
-        `ids` (N,) as in `add`; `rows` (N, width) float32 or float16; where that is the dtype of the index, opening is
-        one copy. A factory index type keeps `rows` itself to read from later. Raises `UsageError`.
+        `ids` (N,) as in `add`; `rows` (N, width) float32 or float16: a megabyte or more of the dtype of the index is
+        not copied, but read where it lies at each search. `live` optional (N,) bool, False for rows to pass over.
+        `trusted` rows are not looked at now, which would read all of a mapped file: a search that meets NaN or infinity
+        there raises `DamagedError`. Raises `UsageError`.
         """
         if width not in self.widths:
             raise UsageError(
                 f"expected a width of {self.widths}, got {width}; open the index with the widths it was made with"
             )
-        rows = _checked_floats("rows", rows, width)
-        ids = self._checked_new_ids(ids, len(rows))
-        if len(ids):
-            self._buckets[self.widths.index(width)].add(ids, rows)
+        rows = _checked_floats("rows", rows, width, looks=not trusted)
+        if live is not None and self.index_type != "Flat":  # a FAISS index would find what it is to pass over
+            ids, rows, live = np.asarray(ids)[live], rows[live], None
+        new_ids = self._checked_new_ids(ids, len(rows))
+        if live is not None:
+            new_ids = np.where(live, new_ids, -1)
+        if len(new_ids):
+            self._buckets[self.widths.index(width)].add(new_ids, rows)
 
     def search(
         self, queries: np.ndarray, top_k: int, *, allowed: np.ndarray | None = None
@@ -168,7 +182,8 @@ class BucketedIndex:
                 raise UsageError(
                     f"expected allowed as (M,) integer ids, got shape {allowed.shape} of {allowed.dtype}; pass ids"
                 )
-            masks = [np.isin(bucket.ids, allowed.astype(np.int64)) for bucket in self._buckets]
+            allowed = allowed.astype(np.int64)
+            masks = [np.isin(bucket.ids, allowed[allowed >= 0]) for bucket in self._buckets]
             parts = [Part(bucket, mask, int(mask.sum())) for bucket, mask in zip(self._buckets, masks, strict=True)]
         return [part for part in parts if part.num_rows]
 
@@ -196,7 +211,7 @@ class BucketedIndex:
         return ids
 
 
-def _checked_floats(name: str, array: np.ndarray, width: int) -> np.ndarray:
+def _checked_floats(name: str, array: np.ndarray, width: int, *, looks: bool = True) -> np.ndarray:
     array = np.asarray(array)
     if array.ndim != 2 or array.shape[1] != width:
         raise UsageError(
@@ -204,7 +219,7 @@ def _checked_floats(name: str, array: np.ndarray, width: int) -> np.ndarray:
         )
     if not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"expected {name} of float32, got {array.dtype}; convert them first")
-    if array.size and not _is_finite(array):
+    if looks and array.size and not _is_finite(array):
         raise UsageError(f"expected {name} of finite numbers, got NaN or infinity; look at the pictures they came from")
     return array
 

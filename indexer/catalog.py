@@ -85,16 +85,19 @@ class Catalog:
         """The values of one row, by column name."""
         return self.table.slice(number, 1).to_pylist()[0]
 
+    def _column(self, name: str) -> pa.ChunkedArray:
+        return self.table[name]
+
     def values(self, name: str, numbers: np.ndarray) -> pa.Array:
         """The values of one column in the rows `numbers` (K,), in that order."""
         if name not in self._whole_columns:
             # Taking from a column in several pieces would put them together each time.
-            self._whole_columns[name] = self.table[name].combine_chunks()
+            self._whole_columns[name] = self._column(name).combine_chunks()
         return self._whole_columns[name].take(pa.array(numbers))
 
     def find(self, ids: Iterable[str]) -> dict[str, int]:
         """The numbers of the live rows of some images, by id; ids that are none are left out."""
-        column = self.table["id"]
+        column = self._column("id")
         is_wanted = pc.is_in(column, pa.array([*ids], pa.string())).to_numpy()
         (numbers,) = np.nonzero(is_wanted & self.live)
         return dict(zip(column.take(pa.array(numbers)).to_pylist(), numbers.tolist(), strict=True))

@@ -4,6 +4,7 @@ import faiss
 import numpy as np
 
 from indexer.bucket import Bucket
+from indexer.row_pieces import RowPieces
 from retrieval.errors import UsageError
 
 _SCAN_BELOW = 10_000  # rows that are compared faster than an approximate index over them is built
@@ -18,8 +19,7 @@ class FactoryBucket(Bucket):
 
     def __init__(self, width: int, dtype: np.dtype, index_type: str) -> None:
         super().__init__(width)
-        self._dtype = dtype
-        self._row_blocks: list[np.ndarray] = []
+        self._pieces = RowPieces(width, dtype)
         self._index = _empty_index(width, index_type)
         ivf = faiss.try_extract_index_ivf(self._index)
         self._num_centroids = max(256, ivf.nlist) if ivf else 256  # a product quantiser has 256
@@ -27,18 +27,10 @@ class FactoryBucket(Bucket):
             ivf.nprobe = -(-ivf.nlist // 8)  # FAISS's own default looks into a single list and misses most neighbours
 
     def _hold(self, rows):
-        self._row_blocks.append(rows.astype(self._dtype, copy=False))
+        self._pieces.append(rows)
 
     def rows(self, selection):
-        positions = np.arange(*selection.indices(self.num_rows)) if isinstance(selection, slice) else selection
-        rows = np.empty((len(positions), self.width), dtype=np.float32)
-        stops = np.cumsum([len(block) for block in self._row_blocks])
-        block_of_row = np.searchsorted(stops, positions, side="right")
-        for number in np.unique(block_of_row):
-            (mine,) = np.nonzero(block_of_row == number)
-            block = self._row_blocks[number]
-            rows[mine] = block[positions[mine] - (stops[number] - len(block))]
-        return rows
+        return self._pieces.take(selection)
 
     def compares_all(self, allowed):
         # Not every index type honours a selector (HNSW may ignore it), so what is allowed is compared row by row.

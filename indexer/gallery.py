@@ -1,14 +1,17 @@
 """What a search looks through: all vectors of an index, and the catalog whose rows they are numbered by."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from indexer import catalog, segments
+from indexer import arrays, segments
 from indexer.buckets import BucketedIndex
 from indexer.catalog import Catalog
 from indexer.manifest import Manifest
+from indexer.segments import Segment
+from indexer.stored_catalog import StoredCatalog
 from indexer.tokens import StoredTokens
 from retrieval.errors import DamagedError, UsageError
 
@@ -27,26 +30,66 @@ class Gallery(NamedTuple):
 
 
 def read(path: Path, state: Manifest, device: str) -> Gallery:
-    """The index in the folder `path` as it was at `state`; raises `DamagedError`."""
+    """The index in the folder `path` as it was at `state`; raises `DamagedError`.
+
+    Large files are mapped, small ones put together, so that neither many images nor many segments make this slow; what
+    was read here stays readable when the files are swept.
+    """
     # Only a plain scan runs on a GPU: where the model is to run says nothing of the other types.
     where = device if state.index_type in ("auto", "Flat") else "cpu"
     buckets = BucketedIndex(state.widths, dtype=state.dtype, device=where, index_type=state.index_type)
-    tables, lives, first = [], [np.empty(0, dtype=bool)], 0
     parts = segments.read(path, state)
-    for segment in parts:
-        table = segment.table()
-        live = segment.live(table)
-        bucket_of_row = table["bucket"].to_numpy()
-        for width in segment.record.rows.buckets:
-            (rows,) = np.nonzero(bucket_of_row == width)
-            vectors, kept = segment.vectors(width), live[rows]
-            try:
-                buckets.add_rows(first + rows[kept], vectors if kept.all() else vectors[kept], width)
-            except UsageError as error:
-                damaged = f"vectors of width {width} in {segment.home}"
-                raise DamagedError(f"expected sound {damaged}, got: {error}; `verify` lists what is damaged") from None
-        tables.append(table)
-        lives.append(live)
-        first += len(live)
+    small: dict[int, list[_Rows]] = {}
+    for rows in _rows_of(parts, state.dtype):
+        if rows.vectors.nbytes < arrays.MAPPED:
+            small.setdefault(rows.width, []).append(rows)
+        else:
+            _add(buckets, [rows], trusted=True)
+    for several in small.values():
+        _add(buckets, several, trusted=False)
     tokens = StoredTokens(parts) if any(segment.record.token_bytes for segment in parts) else None
-    return Gallery(Catalog(catalog.join(tables), np.concatenate(lives)), buckets, tokens)
+    return Gallery(StoredCatalog(parts), buckets, tokens)
+
+
+class _Rows(NamedTuple):
+    """The rows of one width in one segment or several: their numbers (N,), which are live (N,), vectors (N, width)."""
+
+    width: int
+    numbers: np.ndarray
+    live: np.ndarray
+    vectors: np.ndarray
+    home: Path
+
+
+def _rows_of(parts: Sequence[Segment], dtype: str) -> Iterator[_Rows]:
+    first = 0
+    for segment in parts:
+        bucket_of_row = segment.table(["bucket"])["bucket"].to_numpy()
+        live = segment.live()
+        for width, num in segment.record.rows.buckets.items():
+            (rows,) = np.nonzero(bucket_of_row == width)
+            if len(rows) != num:
+                raise DamagedError(
+                    f"expected {num} rows of width {width} in the catalog of {segment.home}, got {len(rows)}; "
+                    "`verify` lists what is damaged"
+                )
+            yield _Rows(width, first + rows, live[rows], segment.known_vectors(width, dtype), segment.home)
+        first += len(live)
+
+
+def _add(buckets: BucketedIndex, several: Sequence[_Rows], *, trusted: bool) -> None:
+    """Add rows of one width, those of several segments at once."""
+    width, numbers, live, vectors, _ = several[0]
+    if len(several) > 1:
+        numbers, live, vectors = (np.concatenate(arrays) for arrays in list(zip(*several, strict=True))[1:4])
+    try:
+        if live.all():
+            buckets.add_rows(numbers, vectors, width, trusted=trusted)
+        elif trusted:
+            buckets.add_rows(numbers, vectors, width, live=live, trusted=trusted)
+        else:
+            buckets.add_rows(numbers[live], vectors[live], width)
+    except UsageError as error:
+        unsound = [rows.home for rows in several if not np.isfinite(rows.vectors).all()]
+        damaged = f"vectors of width {width} in {[*unsound, several[0].home][0]}"
+        raise DamagedError(f"expected sound {damaged}, got: {error}; `verify` lists what is damaged") from None

@@ -12,13 +12,15 @@ import numpy as np
 
 from indexer.bucket import Bucket, best
 from indexer.faiss_settings import tuned
+from retrieval.errors import DamagedError
 
 _PAIRS = 4096  # (query, row) pairs scored together
 _NO_ID = np.iinfo(np.int64).max
+_NO_NUMBERS = "expected vectors of finite numbers, got NaN or infinity; `verify` lists what is damaged"
 
 
 class Part(NamedTuple):
-    """A bucket, the mask (bucket rows,) of its rows to look at (None: all), and how many those are, at least one."""
+    """A bucket, the mask of its rows to look at (None: all that live), and how many those are, at least one."""
 
     bucket: Bucket
     allowed: np.ndarray | None
@@ -28,12 +30,15 @@ class Part(NamedTuple):
 def search(parts: Sequence[Part], queries: np.ndarray, num_hits: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores and ids, (Q, num_hits) each, by score descending, then id ascending.
 
-    `queries` (Q, largest width) float32; `num_hits` in 1..rows of all parts.
+    `queries` (Q, largest width) float32; `num_hits` in 1..rows of all parts. Raises `DamagedError` for rows that are no
+    numbers, where it meets them.
     """
     scores, ids = _search(parts, queries, num_hits, scan=False)
     short = ids[:, -1] == _NO_ID  # an approximate index may find fewer rows than there are
     if short.any():
         scores[short], ids[short] = _search(parts, queries[short], num_hits, scan=True)
+        if (ids[:, -1] == _NO_ID).any():
+            raise DamagedError(_NO_NUMBERS)
     return scores, ids
 
 
@@ -102,4 +107,6 @@ def _score(parts, queries, query_of_pair, owners, positions):
             rows = bucket.rows(positions[some]).astype(np.float64)
             scores[some] = np.vecdot(rows, queries[query_of_pair[some], : bucket.width])
             longest = max(longest, float(np.sqrt(np.vecdot(rows, rows).max())))
+    if not np.isfinite(longest):
+        raise DamagedError(_NO_NUMBERS)
     return scores, ids, longest

@@ -12,7 +12,7 @@ from indexer import arrays, catalog, durable
 from indexer.arrays import ArrayWriter
 from indexer.records import FileRecord, Rows, SegmentRecord
 from indexer.row_blocks import RowBlock
-from indexer.segments import CATALOG, SEGMENTS, vectors_name
+from indexer.segments import CATALOG, ROW_GROUP, SEGMENTS, vectors_name
 from indexer.token_files import COUNTS, VALUES
 from retrieval.errors import DamagedError
 
@@ -56,7 +56,8 @@ class SegmentWriter:
         if not block.table.num_rows:
             return
         # Joined with an empty table of the schema, a column that is lacking becomes one of nulls.
-        self._catalog.write_table(catalog.join([self._schema.empty_table(), block.table]).cast(self._schema))
+        table = catalog.join([self._schema.empty_table(), block.table]).cast(self._schema)
+        self._catalog.write_table(table, row_group_size=ROW_GROUP)
         self._sum_dims += int(block.table["dim"].to_numpy().sum(dtype=np.int64))
         for width, rows in block.vectors.items():
             if len(rows):

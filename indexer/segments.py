@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from indexer import arrays, catalog, durable, token_files
+from indexer import arrays, catalog, catalog_file, durable, token_files
+from indexer.catalog_file import CatalogFile
 from indexer.manifest import Manifest
 from indexer.records import FileRecord, Rows, SegmentRecord, TombstoneRecord
 from retrieval.errors import DamagedError
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 SEGMENTS = "segments"
 DELETED = "deleted"
 CATALOG = "catalog.parquet"
+ROW_GROUP = 4096
+"""Rows of a catalog that are decoded together where one of them is asked for."""
+
+_SMALL_CATALOG = 512  # rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +62,7 @@ def write(
     home.mkdir(parents=True)
     buckets = np.array([row.bucket for row in rows])
     table = catalog.table_of(rows)
-    durable.write_new(home / CATALOG, lambda file: pq.write_table(table, file, compression="zstd"))
+    write_catalog(home, table)
     for width in np.unique(buckets):
         held = vectors[buckets == width, :width].astype(dtype)
         arrays.write_new(home / vectors_name(width), held)
@@ -69,6 +74,16 @@ def write(
     files = {path.name: FileRecord.of(path) for path in sorted(home.iterdir())}
     counted = _count((row.bucket, row.dim) for row in rows)
     return SegmentRecord(id=segment_id, rows=counted, files=files, token_bytes=0 if tokens is None else token_bytes)
+
+
+def write_catalog(home: Path, table: pa.Table) -> None:
+    """Write the catalog of a segment into its folder, fast to open and to read a few rows of, and sync it."""
+    # What zstd saves of a small file takes ten times longer to read than the file.
+    compression = "zstd" if table.num_rows > _SMALL_CATALOG else "none"
+    durable.write_new(
+        home / CATALOG,
+        lambda file: pq.write_table(table, file, compression=compression, row_group_size=ROW_GROUP),
+    )
 
 
 def write_tombstones(folder: Path, tombstone_id: str, places: Sequence[Place]) -> TombstoneRecord:
@@ -96,31 +111,37 @@ class Segment:
     def __init__(self, folder: Path, record: SegmentRecord, dead_rows: Sequence[int] = ()):
         self.record = record
         self.home = folder / SEGMENTS / record.id
-        self._dead_rows = dead_rows
+        self._dead_rows = np.asarray(dead_rows, dtype=np.int64)
+
+    @cached_property
+    def catalog(self) -> CatalogFile:
+        """The catalog's file, which stays readable from when this is first asked for; raises `DamagedError`."""
+        return CatalogFile(self.home / CATALOG, self.record.rows.num)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The catalog, one row an image; raises `DamagedError`."""
-        table = _read_parquet(self.home / CATALOG, columns)
-        if table.num_rows != self.record.rows.num:
-            raise DamagedError(f"expected {self.record.rows.num} rows in {self.home / CATALOG}, got {table.num_rows}")
-        return table
+        return self.catalog.table(columns)
 
     def schema(self) -> pa.Schema:
         """The columns of the catalog; raises `DamagedError`."""
-        with _opened(self.home / CATALOG) as file:
-            return file.schema_arrow
+        return self.catalog.schema
 
-    def live(self, table: pa.Table) -> np.ndarray:
-        """Which rows of the catalog `table` count, (N,) bool; raises `DamagedError`."""
-        live = np.ones(table.num_rows, dtype=bool)
-        if any(not 0 <= row < len(live) for row in self._dead_rows):
+    def live(self, table: pa.Table | None = None) -> np.ndarray:
+        """Which rows of the catalog count, (N,) bool; raises `DamagedError`."""
+        live = np.ones(self.record.rows.num, dtype=bool)
+        if len(self._dead_rows) and not 0 <= self._dead_rows.min() <= self._dead_rows.max() < len(live):
             raise DamagedError(f"expected tombstones of {self.home} to name its {len(live)} rows, got others")
-        live[list(self._dead_rows)] = False
+        live[self._dead_rows] = False
         return live
 
     def vectors(self, width: int) -> np.ndarray:
         """(rows of that bucket, width) in the catalog's order; raises `DamagedError`."""
         return arrays.read(self.home / vectors_name(width), "vectors")
+
+    def known_vectors(self, width: int, dtype: str) -> np.ndarray:
+        """As `vectors`, which must be as many as the manifest says, of this dtype; no file is held open for them."""
+        shape = (self.record.rows.buckets[width], width)
+        return arrays.read_known(self.home / vectors_name(width), "vectors", shape, dtype)
 
 
 def read(folder: Path, manifest: Manifest) -> list[Segment]:
@@ -128,7 +149,7 @@ def read(folder: Path, manifest: Manifest) -> list[Segment]:
     dead_rows: dict[str, list[int]] = {record.id: [] for record in manifest.segments}
     for record in manifest.tombstones:
         path = folder / DELETED / f"{record.id}.parquet"
-        for segment, row in zip(*_read_parquet(path, ["segment", "row"]).to_pydict().values(), strict=True):
+        for segment, row in zip(*catalog_file.read_table(path, ["segment", "row"]).to_pydict().values(), strict=True):
             if segment not in dead_rows:
                 raise DamagedError(f"expected rows of known segments in {path}, got one of {segment!r}")
             dead_rows[segment].append(row)
@@ -188,24 +209,6 @@ def _changed(path: Path, file: FileRecord) -> str | None:
     except OSError as error:
         return f"expected a file that can be read, got: {error.strerror}"
     return None
-
-
-def _read_parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    with _opened(path) as file:
-        table = file.read(columns)
-    if missing := {*(columns or catalog.SCHEMA.names)} - {*table.column_names}:
-        raise DamagedError(f"expected a column {min(missing)!r} in {path}, got {table.column_names}")
-    return table
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedError(f"expected a table in {path}, got: {reason}; `verify` lists what is damaged") from None
 
 
 def _count(buckets_and_dims: Iterator[tuple[int, int]]) -> Rows:

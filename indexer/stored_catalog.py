@@ -1,0 +1,56 @@
+"""The catalog of an index as it lies in the files of its segments: what is asked for is read when it is."""
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from indexer import catalog
+from indexer.catalog import Catalog
+from indexer.segments import Segment
+
+_MOST_GROUPS = 64  # decoded groups of rows that are kept: those of the latest hits
+
+
+class StoredCatalog(Catalog):
+    """A catalog that takes next to no memory until it is asked for all rows, and reads single ones, and columns, alone.
+
+    The files stay readable, whatever becomes of the index. What is read raises `DamagedError`.
+    """
+
+    def __init__(self, segments: Sequence[Segment]):
+        self.live = np.concatenate([np.empty(0, dtype=bool), *(segment.live() for segment in segments)])
+        self._files = [segment.catalog for segment in segments]
+        self._firsts = np.cumsum([0, *(segment.record.rows.num for segment in segments)])
+        self._whole_columns: dict[str, pa.Array] = {}
+        self._group = lru_cache(_MOST_GROUPS)(self._read_group)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        return catalog.join(file.table() for file in self._files)
+
+    @cached_property
+    def _no_rows(self) -> pa.Table:
+        """All columns of all segments, and what their types are where they are joined."""
+        schemas = dict.fromkeys(file.schema.remove_metadata() for file in self._files)
+        return catalog.join(schema.empty_table() for schema in schemas)
+
+    def row(self, number: int) -> dict[str, Any]:
+        owner = int(np.searchsorted(self._firsts, number, side="right")) - 1
+        group, place = self._files[owner].place_of(number - int(self._firsts[owner]))
+        (row,) = catalog.join([self._no_rows, self._group(owner, group).slice(place, 1)]).to_pylist()
+        return row
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        kind = self._no_rows.schema.field(name).type
+        columns = [
+            file.table([name])[name].cast(kind) if name in file.schema.names else pa.nulls(rows, kind)
+            for file, rows in zip(self._files, np.diff(self._firsts).tolist(), strict=True)
+        ]
+        chunks = [chunk for column in columns for chunk in getattr(column, "chunks", [column])]
+        return pa.chunked_array(chunks, kind)
+
+    def _read_group(self, owner: int, number: int) -> pa.Table:
+        return self._files[owner].group(number)
