@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer import names
+from indexer.names import Names
 from retrieval.errors import UsageError
 
 _ROW = "__row"
@@ -101,6 +103,10 @@ class Catalog:
         is_wanted = pc.is_in(column, pa.array([*ids], pa.string())).to_numpy()
         (numbers,) = np.nonzero(is_wanted & self.live)
         return dict(zip(column.take(pa.array(numbers)).to_pylist(), numbers.tolist(), strict=True))
+
+    def names(self) -> Names:
+        """The pictures that several live rows speak of."""
+        return names.find(self._column("id"), self._column("sha256"), self.live)
 
     def live_rows(self) -> pa.Table:
         """The rows that count, in order."""

@@ -1,6 +1,6 @@
 """What a search looks through: all vectors of an index, and the catalog whose rows they are numbered by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from indexer import arrays, segments
 from indexer.buckets import BucketedIndex
 from indexer.catalog import Catalog
 from indexer.manifest import Manifest
+from indexer.names import Names
 from indexer.segments import Segment
 from indexer.stored_catalog import StoredCatalog
 from indexer.tokens import StoredTokens
@@ -17,15 +18,25 @@ from retrieval.errors import DamagedError, UsageError
 
 
 class Gallery(NamedTuple):
-    """The catalog of an index, its live vectors under the numbers of their rows, and its tokens, if it has some."""
+    """The catalog of an index, its live vectors under the numbers of their rows, and its tokens, if it has some.
+
+    Of a picture that has several `names` the buckets hold the first row alone.
+    """
 
     catalog: Catalog
     buckets: BucketedIndex
     tokens: StoredTokens | None
+    names: Names = Names()
+
+    def find(self, ids: Iterable[str]) -> dict[str, int]:
+        """The numbers of the rows that a search looks at for some images, by id; ids that are none are left out."""
+        found = self.catalog.find(ids)
+        firsts = self.names.firsts(np.fromiter(found.values(), np.int64, len(found)))
+        return dict(zip(found, firsts.tolist(), strict=True))
 
     def vectors(self, numbers: np.ndarray) -> np.ndarray:
         """The stored vectors of the live rows `numbers` (..., K), (..., K, D) float32, zero beyond their buckets."""
-        vectors = self.buckets.vectors(np.ravel(numbers))
+        vectors = self.buckets.vectors(self.names.firsts(np.ravel(numbers)))
         return vectors.reshape(*np.shape(numbers), vectors.shape[-1])
 
 
@@ -39,8 +50,12 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
     where = device if state.index_type in ("auto", "Flat") else "cpu"
     buckets = BucketedIndex(state.widths, dtype=state.dtype, device=where, index_type=state.index_type)
     parts = segments.read(path, state)
+    rows_of_all = StoredCatalog(parts)
+    names = rows_of_all.names() if state.num_duplicates else Names()
+    searched = rows_of_all.live.copy()
+    searched[names.further] = False
     small: dict[int, list[_Rows]] = {}
-    for rows in _rows_of(parts, state.dtype):
+    for rows in _rows_of(parts, searched, state.dtype):
         if rows.vectors.nbytes < arrays.MAPPED:
             small.setdefault(rows.width, []).append(rows)
         else:
@@ -48,11 +63,11 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
     for several in small.values():
         _add(buckets, several, trusted=False)
     tokens = StoredTokens(parts) if any(segment.record.token_bytes for segment in parts) else None
-    return Gallery(StoredCatalog(parts), buckets, tokens)
+    return Gallery(rows_of_all, buckets, tokens, names)
 
 
 class _Rows(NamedTuple):
-    """The rows of one width in one segment or several: their numbers (N,), which are live (N,), vectors (N, width)."""
+    """The rows of one width in one segment or several: their numbers (N,), which count (N,), vectors (N, width)."""
 
     width: int
     numbers: np.ndarray
@@ -61,11 +76,11 @@ class _Rows(NamedTuple):
     home: Path
 
 
-def _rows_of(parts: Sequence[Segment], dtype: str) -> Iterator[_Rows]:
+def _rows_of(parts: Sequence[Segment], searched: np.ndarray, dtype: str) -> Iterator[_Rows]:
     first = 0
     for segment in parts:
         bucket_of_row = segment.table(["bucket"])["bucket"].to_numpy()
-        live = segment.live()
+        live = searched[first : first + len(bucket_of_row)]
         for width, num in segment.record.rows.buckets.items():
             (rows,) = np.nonzero(bucket_of_row == width)
             if len(rows) != num:

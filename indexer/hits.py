@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from indexer.catalog import SCHEMA, Catalog
+from indexer.names import Names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,8 @@ class Hit:
     1, or once they were re-ranked a logit that compares the hits of one query alone, which goes on below the re-ranked
     ones as similarity falls. `similarity` is the cosine over the hit's own `dim` numbers, 1.0 for the same
     picture. `columns` are the source's own, as values that JSON knows. `similarity_rank` is the place that it had by
-    similarity, from 1, None where nothing was re-ranked.
+    similarity, from 1, None where nothing was re-ranked. `names` are the other ids of the same picture, in order: exact
+    duplicates are one hit.
     """
 
     rank: int
@@ -29,6 +31,7 @@ class Hit:
     label: str | None
     columns: dict[str, Any]
     similarity_rank: int | None = None
+    names: tuple[str, ...] = ()
 
 
 def hits_of(
@@ -40,14 +43,19 @@ def hits_of(
     scores: np.ndarray,
     products: np.ndarray,
     similarity_ranks: np.ndarray | None = None,
+    names: Names,
+    matching: np.ndarray | None = None,
 ) -> list[Hit]:
     """The rows `numbers` (K,) of the catalog, best first, from `first_rank` on: their `scores`, `products` with the
     query `vector` (D,), and the places that they had before re-ranking, (K,) each.
+
+    A picture with several `names` is shown by the first of those whose rows are `matching` (M,), rising; None: all are.
     """
     lengths = np.sqrt(np.cumsum(vector.astype(np.float64) ** 2))  # of all its prefixes
     places = [None] * len(numbers) if similarity_ranks is None else similarity_ranks.tolist()
     hits = []
-    rows = zip(numbers.tolist(), scores.tolist(), products.tolist(), places, strict=True)
+    shown = names.shown(numbers, matching)
+    rows = zip(shown.tolist(), scores.tolist(), products.tolist(), places, strict=True)
     for rank, (number, score, product, place) in enumerate(rows, start=first_rank):
         row = catalog.row(number)
         length = float(lengths[row["dim"] - 1])
@@ -63,6 +71,7 @@ def hits_of(
                 label=row["label"],
                 columns={name: _plain(value) for name, value in row.items() if name not in SCHEMA.names},
                 similarity_rank=place,
+                names=names.others(number),
             )
         )
     return hits

@@ -21,6 +21,7 @@ from indexer.failures import FAILURES, Failures
 from indexer.ids import free_id, read_known
 from indexer.item import Item
 from indexer.manifest import Manifest, publish, read
+from indexer.names import num_duplicates
 from retrieval.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -171,6 +172,9 @@ class Ingest:
         # Ctrl-C may have hit between the publishing and the clearing below: then all is done but the clearing.
         if self._encoded and read(self.folder).version == self.manifest.version:
             following = _write(self.folder, self.manifest, self._encoded)
+            shas = {item_id: known.sha256 for item_id, known in self._known.items()}
+            shas |= {row.id: row.sha256 for batch in self._encoded for row in batch.rows}
+            following = replace(following, num_duplicates=num_duplicates(shas.values()))
             publish(self.folder, following)
             self.manifest = following
         self._encoded = []

@@ -51,7 +51,7 @@ def judgments_of(
     `encoded` keeps the vectors of pictures, by the sha256 of their bytes, from one call to the next. None if there are
     no such judgments.
     """
-    number_of = gallery.catalog.find({*said["query"], *said["image"]})
+    number_of = gallery.find({*said["query"], *said["image"]})
     is_held = said["query"].isin(number_of)
     usable = said["image"].isin(number_of) & (is_held | said["query_image"].notna())
     said, is_held = said[usable], is_held[usable].to_numpy()

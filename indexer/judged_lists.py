@@ -50,7 +50,7 @@ def judged_examples(
             f"anew, with: spyglass tokens --index {index.path}"
         )
     said = index.feedback(user)
-    row_of = gallery.catalog.find({*said["query"], *said["image"]})
+    row_of = gallery.find({*said["query"], *said["image"]})
     said = said[said["image"].isin(row_of) & (said["query"].isin(row_of) | said["query_image"].notna())]
     asked, failures = _readable(index, said, row_of)
     if not asked:

@@ -28,7 +28,7 @@ LOCK = "lock"
 DTYPES = ("float16", "float32")
 """How vectors may be stored."""
 
-_LATER = {"token_bytes", "when", "change"}
+_LATER = {"token_bytes", "when", "change", "num_duplicates"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class Manifest:
     `when` (UTC, ISO 8601) and `change` ("create", "add", "remove" and so on) say how it came to be; both are "" in one
     that was made before this was noted.
     `index_type` is how a search is to look at the vectors: "auto", "Flat" or another FAISS factory string;
-    `token_bytes` how much the tokens of an image that is added may take, 0 for none.
+    `token_bytes` how much the tokens of an image that is added may take, 0 for none. `num_duplicates` counts the images
+    whose picture is there under another id too, but for one of each (`indexer.names`).
     """
 
     version: int
@@ -49,6 +50,7 @@ class Manifest:
     dtype: str
     index_type: str = "auto"
     token_bytes: int = 0
+    num_duplicates: int = 0
     segments: tuple[SegmentRecord, ...] = ()
     tombstones: tuple[TombstoneRecord, ...] = ()
 
@@ -60,6 +62,7 @@ class Manifest:
         expect(self.dtype in DTYPES, f"a dtype of {DTYPES}, got {self.dtype!r}")
         expect(isinstance(self.index_type, str), f"an index type, got {self.index_type!r}")
         expect(is_count(self.token_bytes), f"bytes of tokens, got {self.token_bytes!r}")
+        expect(is_count(self.num_duplicates), f"a number of duplicates, got {self.num_duplicates!r}")
 
     @property
     def num_images(self) -> int:
@@ -101,6 +104,7 @@ class Manifest:
             "token_bytes": self.token_bytes,
             "version": self.version,
             "when": self.when,
+            "duplicates": self.num_duplicates,
         }
 
     def following(self, change: str = "", **fields: Any) -> "Manifest":

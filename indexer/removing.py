@@ -11,6 +11,7 @@ from indexer.catalog import Catalog
 from indexer.closest_ids import closest
 from indexer.durable import writing
 from indexer.manifest import Manifest
+from indexer.names import num_duplicates
 from retrieval.errors import UsageError
 
 
@@ -41,7 +42,12 @@ def remove(folder: Path, ids: Iterable[str], where: str | None) -> tuple[Manifes
     with writing(folder):
         new_id = f"{state.version + 1:06d}-{uuid4().hex[:8]}"
         tombstones = segments.write_tombstones(folder, new_id, places)
-        following = state.following("remove", tombstones=(*state.tombstones, tombstones))
+        remaining = rows.live.copy()
+        remaining[numbers] = False
+        sha256s = rows.values("sha256", np.flatnonzero(remaining)).to_pylist()
+        following = state.following(
+            "remove", tombstones=(*state.tombstones, tombstones), num_duplicates=num_duplicates(sha256s)
+        )
         manifest.publish(folder, following)
     return following, len(numbers)
 

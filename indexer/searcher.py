@@ -43,12 +43,13 @@ class Searcher:
         if not queries:
             return []
         ranker = self._ranker(config)
-        allowed = None if config.where is None else self.gallery.catalog.where(config.where)
+        matching = None if config.where is None else self.gallery.catalog.where(config.where)
+        allowed = None if matching is None else np.unique(self.gallery.names.firsts(matching))
         asked = self._asked(queries, config, with_tokens=ranker is not None)
         ranking = self._ranking(asked, config, allowed, ranker)
         rankings = ranking.first(config.offset + config.top_k)
         return [
-            self._hits(vector, ranked, config, ranker is not None)
+            self._hits(vector, ranked, config, matching, ranker is not None)
             for vector, ranked in zip(asked.vectors, rankings, strict=True)
         ]
 
@@ -107,7 +108,14 @@ class Searcher:
         best = np.stack([ranked.rows[: config.expand] for ranked in ranking.first(config.expand)])
         return Ranking(self.gallery, asked, expanded(asked.vectors, self.gallery.vectors(best)), **settings)
 
-    def _hits(self, vector: np.ndarray, ranked: Ranked, config: SearchConfig, is_reranked: bool) -> list[Hit]:
+    def _hits(
+        self,
+        vector: np.ndarray,
+        ranked: Ranked,
+        config: SearchConfig,
+        matching: np.ndarray | None,
+        is_reranked: bool,
+    ) -> list[Hit]:
         if config.min_score is not None:
             ranked = ranked.take(ranked.products >= config.min_score)
         page = ranked.take(slice(config.offset, config.offset + config.top_k))
@@ -119,6 +127,8 @@ class Searcher:
             scores=page.scores,
             products=self._products(vector, page.rows) if config.expand else page.products,
             similarity_ranks=page.places if is_reranked else None,
+            names=self.gallery.names,
+            matching=matching,
         )
 
     def _products(self, vector: np.ndarray, rows: np.ndarray) -> np.ndarray:

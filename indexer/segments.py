@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from indexer import arrays, catalog, catalog_file, durable, token_files
 from indexer.catalog_file import CatalogFile
 from indexer.manifest import Manifest
+from indexer.names import num_duplicates
 from indexer.records import FileRecord, Rows, SegmentRecord, TombstoneRecord
 from retrieval.errors import DamagedError
 
@@ -171,16 +172,22 @@ def verify(folder: Path, manifest: Manifest) -> Iterator[str]:
 def _contradictions(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Every file is as it was written: do they also agree with each other and with the manifest?"""
     ids: Counter[str] = Counter()
+    sha256s: list[str] = []
     try:
         for segment in read(folder, manifest):
-            table = segment.table(["id", "bucket", "dim"])
+            table = segment.table(["id", "sha256", "bucket", "dim"])
             yield from _miscounted(segment, table, manifest.dtype)
-            ids.update(table["id"].filter(pa.array(segment.live(table))).to_pylist())
+            live = pa.array(segment.live(table))
+            ids.update(table["id"].filter(live).to_pylist())
+            sha256s += table["sha256"].filter(live).to_pylist()
     except DamagedError as error:
         yield str(error)
     for image_id, num in ids.items():
         if num > 1:
             yield f"{SEGMENTS}: expected every id once, got {image_id!r} {num} times"
+    if num_duplicates(sha256s) != manifest.num_duplicates:
+        expected, got = manifest.num_duplicates, num_duplicates(sha256s)
+        yield f"{SEGMENTS}: expected {expected} further names of pictures, got {got}"
 
 
 def _miscounted(segment: Segment, table: pa.Table, dtype: str) -> Iterator[str]:

@@ -108,7 +108,7 @@ def test_parameters_of_add():
 
 def test_what_a_hit_and_a_report_hold():
     own = ["rank", "id", "uri", "score", "similarity", "dim", "label", "columns"]
-    assert parameters(indexer.Hit) == [*own, "similarity_rank"]
+    assert parameters(indexer.Hit) == [*own, "similarity_rank", "names"]
     assert parameters(indexer.TokensReport) == ["added", "unchanged", "skipped", "seconds", "failures"]
     assert parameters(indexer.AddReport) == [
         "added",

@@ -24,7 +24,7 @@ def row(number: int) -> Row:
     return Row(
         id=str(number),
         uri=f"/{number}.png",
-        sha256="00" * 32,
+        sha256=f"{number:064x}",
         width=1,
         height=1,
         num_bytes=1,
@@ -94,7 +94,7 @@ def test_files_that_contradict_the_manifest_are_named(tmp_path, vectors):
     (problem,) = segments.verify(tmp_path, state)
     assert problem == "segments/000001-aa/vectors-004.npy: expected (2, 4) float16, got (2, 4) float32"
 
-    second = segments.write(tmp_path, "000002-bb", [row(0)], vectors[:1], "float32")
+    second = segments.write(tmp_path, "000002-bb", [replace(row(0), sha256="ff" * 32)], vectors[:1], "float32")
     (problem,) = segments.verify(tmp_path, EMPTY.following(dtype="float32", segments=(first, second)))
     assert problem == "segments: expected every id once, got '0' 2 times"
 
@@ -187,3 +187,12 @@ def test_segments_never_overwrite_each_other(tmp_path, vectors, state):
 def test_arrow_reads_the_catalog_without_us(tmp_path, state):
     table = pa.parquet.read_table(tmp_path / "segments/000001-aa/catalog.parquet")
     assert table["bucket"].to_pylist() == list(BUCKETS)
+
+
+def test_a_wrong_number_of_duplicates_is_named(tmp_path):
+    rows = [replace(row(number), sha256="00" * 32) for number in range(4)]
+    record = segments.write(tmp_path, "s1", rows, np.zeros((4, 8), np.float32), "float16")
+    told = EMPTY.following(segments=(record,), num_duplicates=3)
+    assert [*segments.verify(tmp_path, told)] == []
+    (problem,) = segments.verify(tmp_path, replace(told, num_duplicates=2))
+    assert problem == "segments: expected 2 further names of pictures, got 3"

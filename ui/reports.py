@@ -25,7 +25,7 @@ def hits_json(query: str | Sequence[str], took_ms: float, hits: Sequence["Hit"])
 
 def hit_record(hit: "Hit") -> dict[str, Any]:
     """A hit as a flat record: its own fields first, then the catalog's other columns."""
-    names = ("rank", "id", "uri", "score", "similarity", "dim", "label", "similarity_rank")
+    names = ("rank", "id", "uri", "score", "similarity", "dim", "label", "similarity_rank", "names")
     own = {name: getattr(hit, name) for name in names}
     return own | {name: value for name, value in hit.columns.items() if name not in own}
 
@@ -33,13 +33,14 @@ def hit_record(hit: "Hit") -> dict[str, Any]:
 def hits_text(hits: Sequence["Hit"], *, with_id: bool = True) -> str:
     """`search`: one line a hit; a column that says nothing is left out, paths are cut to the terminal's width.
 
-    `was` is the rank before re-ranking.
+    `was` is the rank before re-ranking, `also` the other ids of the same picture.
     """
     if not hits:
         return "no hits"
     with_label = any(hit.label is not None for hit in hits)
     # In a folder the id is the path's end, and one of the two is enough.
     with_id = with_id and any(not hit.uri.endswith(hit.id) for hit in hits)
+    with_names = any(hit.names for hit in hits)
     was_reranked = hits[0].similarity_rank is not None
     columns = {
         "rank": [str(hit.rank) for hit in hits],
@@ -50,6 +51,7 @@ def hits_text(hits: Sequence["Hit"], *, with_id: bool = True) -> str:
         f"of {MAX_DIM}": [dim_bar(hit.dim) for hit in hits],
         "label": [one_line(hit.label or "") for hit in hits] if with_label else None,
         "id": [shorten(one_line(hit.id), 40) for hit in hits] if with_id else None,
+        "also": [shorten(one_line(", ".join(hit.names)), 40) for hit in hits] if with_names else None,
         "picture": [one_line(nearby(hit.uri)) for hit in hits],
     }
     shown = {heading: cells for heading, cells in columns.items() if cells is not None}
