@@ -149,7 +149,7 @@ def test_info_and_catalog(index):
     assert info["bytes_per_image"] == info["size_bytes"] / NUM
     assert info["model"] == "toy" and info["segments"] == 5
     names = ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes", "token_bytes"]
-    names += ["version", "when"]
+    names += ["version", "when", "duplicates"]
     assert [*info] == [*names, "rankers"] and info["token_bytes"] == 1024 and info["rankers"] == []
 
 
