@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-import retrieval.images
+from retrieval import jpeg_images, pillow_images
 from retrieval.errors import ImageError
 from retrieval.images import IMAGE_SUFFIXES, Decoded, decode, read_pixels, squash
 
@@ -135,7 +135,7 @@ def test_size_is_the_upright_original_s_even_where_decoding_scales(mode, size, o
 def test_fast_jpeg_path_agrees_with_pillow(monkeypatch, size, options):
     data = encoded(photo(*size), "JPEG", **options)
     fast = {image_size: decode(data, image_size).pixels for image_size in (None, 64)}
-    monkeypatch.setattr(retrieval.images, "_read_jpeg", lambda data, image_size: None)
+    monkeypatch.setattr(jpeg_images, "read", lambda data, image_size: None)
     for image_size, pixels in fast.items():
         plain = decode(data, image_size).pixels
         assert difference(pixels, plain) < 1.5
@@ -246,7 +246,7 @@ def test_any_shape_is_squashed_whole(file_format, size):
     assert np.abs(decoded.pixels - np.array([200, 100, 50])).max() < 6
 
 
-UNRECOGNISED = "^expected a JPEG, PNG, WebP, GIF, TIFF or BMP picture, got something else$"
+UNRECOGNISED = "^expected a JPEG, PNG, WebP, GIF, TIFF, BMP, HEIC or AVIF picture, got something else$"
 DAMAGED = "^expected a whole picture, got one that does not decode: "
 
 
@@ -292,6 +292,40 @@ def test_a_jpeg_bomb_is_refused_before_it_is_decoded():
     bomb = data[: frame + 5] + struct.pack(">HH", 60_000, 60_000) + data[frame + 9 :]
     with pytest.raises(ImageError, match="^expected at most 178,956,970 pixels, got more"):
         decode(bomb, 64)
+
+
+def test_a_jpeg_of_countless_scans_is_refused_before_it_is_decoded():
+    """12,000 pixels square on disk in 2 KB, and 20,000 passes over them: minutes."""
+    data = encoded(photo(64, 64), "JPEG", progressive=True)
+    frame, last, end = data.index(b"\xff\xc2"), data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    tall = data[: frame + 5] + struct.pack(">HH", 12_000, 12_000) + data[frame + 9 : last]
+    start = time.perf_counter()
+    for bomb in (tall + data[last:end] * 20_000 + data[end:], b"\xff\xd8\xff" + tall[2:] + data[last:end] * 20_000):
+        with pytest.raises(ImageError, match="^expected at most 62 scans in a JPEG of 12000x12000, got 20,0"):
+            decode(bomb, 64)
+    assert time.perf_counter() - start < 1
+    assert decode(data[:end] + data[last:end] * 50 + data[end:], 32).width == 64
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
+def test_bands_of_rows_make_the_same_picture(monkeypatch, mode):
+    image = photo(37, 29).convert("L" if mode[0] in "IF" else mode)
+    if mode[0] in "IF":
+        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        image = Image.fromarray(np.asarray(image).astype(kind) * (257 if mode == "I;16" else 1))
+        assert image.mode == mode
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    whole = read_pixels(image, None)
+    monkeypatch.setattr(pillow_images, "_BAND_PIXELS", 100)
+    np.testing.assert_array_equal(read_pixels(image, None), whole)
+    assert whole.std() > 20
+
+
+def test_numbers_that_are_none_are_black():
+    levels = np.array([[np.nan, 0.5], [np.inf, -np.inf]], np.float32)
+    assert read_pixels(Image.fromarray(levels), None)[..., 0].tolist() == [[0, 0], [255, 0]]
+    assert read_pixels(Image.fromarray(np.nan_to_num(levels, posinf=1)), None)[..., 0].tolist() == [[0, 127], [255, 0]]
 
 
 def test_read_pixels_takes_every_kind_of_picture(tmp_path):
@@ -388,4 +422,5 @@ def test_threads_leave_the_warning_filters_alone():
 
 
 def test_folders_are_searched_for_what_can_be_read():
-    assert IMAGE_SUFFIXES == {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    usual = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    assert IMAGE_SUFFIXES == usual | {".avif", ".heic", ".heif", ".hif"}
