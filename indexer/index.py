@@ -387,6 +387,12 @@ class Index:
             raise UsageError(f"expected a ranker of {self.path} ({', '.join(known) or 'none yet'}), got {name!r}")
         ranker_choice.write(self.path, name)
 
+    def row(self, image_id: str) -> dict[str, Any] | None:
+        """What the catalog says of one image, by column name; None where the index has none of that id."""
+        catalog = self._open_gallery().catalog
+        number = catalog.find([image_id]).get(image_id)
+        return None if number is None else catalog.row(number)
+
     def read_image(self, uri: str) -> bytes:
         """The bytes of the picture that a hit's `uri` names; raises `ImageError` where it is gone."""
         from indexer.corpus import read_image

@@ -7,6 +7,7 @@
     ├── WeightsError        a weights folder or file is incomplete or does not fit
     ├── TrainingError       a training run cannot go on
     ├── MissingExtraError   an optional package is not installed                      (also an ImportError)
+    ├── BusyError           a service has as much to do as it may hold
     └── IndexFolderError    an index folder cannot be used
         ├── DamagedError    a file of the index is missing or not what was written
         ├── LockedError     another process is writing to the index
@@ -42,6 +43,10 @@ class TrainingError(SpyglassError):
 
 class MissingExtraError(SpyglassError, ImportError):
     """A feature needs a package that is not installed; the message names the extra that brings it."""
+
+
+class BusyError(SpyglassError):
+    """A service has as much to do as it may hold: the same request may succeed later."""
 
 
 class IndexFolderError(SpyglassError):

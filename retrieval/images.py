@@ -14,7 +14,7 @@ from retrieval import jpeg_images, pillow_images
 from retrieval.errors import ImageError
 from retrieval.image_limits import MAX_PIXELS
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Decoded", "decode", "read_pixels", "squash"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Decoded", "Header", "decode", "read_header", "read_pixels", "squash"]
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -29,6 +29,21 @@ class Decoded:
     pixels: np.ndarray
     width: int
     height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a picture file says of itself: `media_type`, such as "image/png", and the pixels of its sides as stored."""
+
+    media_type: str
+    width: int
+    height: int
+
+
+def read_header(data: bytes) -> Header:
+    """Look at a picture file without decoding it; raises `ImageError` where it cannot be one."""
+    media_type, (width, height) = pillow_images.header(data)
+    return Header(media_type=media_type, width=width, height=height)
 
 
 def decode(data: bytes, image_size: int | None) -> Decoded:

@@ -61,6 +61,15 @@ def read(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[int, in
             return _flat(image), (width, height)
 
 
+def header(data: bytes) -> tuple[str, tuple[int, int]]:
+    """The media type and the (width, height) as stored, of a picture that is not decoded; raises `ImageError`."""
+    with _pillow_errors():
+        image, _ = opened(data)
+        with image:
+            # Several JPEGs in one file, as cameras write them, are shown as the first of them.
+            return "image/jpeg" if image.format in _JPEG_FORMATS else f"image/{image.format.lower()}", image.size
+
+
 def upright_rgb(image: Image.Image) -> np.ndarray:
     """The pixels (H, W, 3) uint8 of a Pillow image, which stays as it is; raises `ImageError`."""
     with _pillow_errors():

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from retrieval import jpeg_images, pillow_images
 from retrieval.errors import ImageError
-from retrieval.images import IMAGE_SUFFIXES, Decoded, decode, read_pixels, squash
+from retrieval.images import IMAGE_SUFFIXES, Decoded, Header, decode, read_header, read_pixels, squash
 
 ORIENTATION = 0x0112
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -424,3 +424,23 @@ def test_threads_leave_the_warning_filters_alone():
 def test_folders_are_searched_for_what_can_be_read():
     usual = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
     assert IMAGE_SUFFIXES == usual | {".avif", ".heic", ".heif", ".hif"}
+
+
+@pytest.mark.parametrize(
+    ("form", "media_type"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp"), ("GIF", "image/gif")]
+)
+def test_a_header_says_what_a_file_is(form, media_type):
+    file = io.BytesIO()
+    Image.new("RGB", (5, 7)).save(file, form)
+    assert read_header(file.getvalue()) == Header(media_type=media_type, width=5, height=7)
+
+
+def test_a_header_needs_no_pixels():
+    file = io.BytesIO()
+    Image.effect_noise((300, 200), 50).save(file, "PNG")
+    half = file.getvalue()[: file.tell() // 2]
+    assert read_header(half).width == 300
+    with pytest.raises(ImageError, match="^expected a whole picture"):
+        decode(half, None)
+    with pytest.raises(ImageError, match="^expected a JPEG"):
+        read_header(b"no picture")

@@ -136,6 +136,13 @@ def test_crop_looks_at_a_part_of_the_upright_query(index):
     assert index.search(file.getvalue(), crop=(120, 20, 64, 64)) == index.search(png(9))
 
 
+def test_one_row_by_its_id(index):
+    catalog = index.catalog()
+    number = 7
+    assert index.row(catalog["id"][number]) == catalog.iloc[number].to_dict()
+    assert index.row("no such.png") is None and index.row("") is None
+
+
 def test_info_and_catalog(index):
     catalog, info = index.catalog(), index.info()
     assert catalog.columns.tolist() == "id uri sha256 width height bytes dim bucket label".split()

@@ -23,6 +23,7 @@ from ui import (
     ranker_training,
     removing,
     searching,
+    serving,
     snapshots,
     tokens,
 )
@@ -117,6 +118,7 @@ learning.train.command("ranker")(ranker_training.ranker)
 app.add_typer(learning.train, name="train")
 app.command("evaluate")(measuring.evaluate)
 app.add_typer(feedback.feedback, name="feedback")
+app.command("serve")(serving.serve)
 app.command("tokens")(tokens.tokens)
 app.command("remove")(removing.remove)
 app.command("compact")(compacting.compact)
