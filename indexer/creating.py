@@ -23,11 +23,7 @@ def create(
     if widths[-1] != embedder.widths[-1]:
         raise UsageError(f"expected widths up to {embedder.widths[-1]}, the embedder's last one, got {widths}")
     token_bytes = token_bytes_of(embedder, token_bytes)
-    _refuse_occupied(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise IndexFolderError(f"expected to make a folder at {path}, but cannot: {error.strerror}") from None
+    make_folder(path)
     with sole_writer(path / LOCK):
         _refuse_occupied(path)
         model = Model(name=embedder.name, fingerprint=embedder.fingerprint, image_size=embedder.image_size)
@@ -44,6 +40,15 @@ def create(
         manifest.publish(path, state)
         sync_folder(path.parent)
     return state
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for a new index, or take an empty one; raises `IndexFolderError`."""
+    _refuse_occupied(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IndexFolderError(f"expected to make a folder at {path}, but cannot: {error.strerror}") from None
 
 
 def token_bytes_of(embedder: Any, wanted: int) -> int:

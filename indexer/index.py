@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from indexer.feedback import Judgment
     from indexer.gallery import Gallery
     from indexer.hits import Hit
+    from indexer.importing import ImportReport
     from indexer.ingest import AddReport
     from indexer.judging import FeedbackReport
     from indexer.pictures import EncodedPicture
@@ -398,6 +399,29 @@ class Index:
         from indexer.corpus import read_image
 
         return read_image(uri)
+
+    def export(self, out: str | Path, *, tokens: bool = True) -> int:
+        """Write ids, metadata, dims, vectors and, with `tokens`, tokens to a .parquet file; returns how many rows.
+
+        Each vector is a list of its bucket's numbers; the schema's metadata tell the model. `import_` and other tools
+        read it. Nothing is written by half. Raises `UsageError`, `DamagedError`, `SpyglassError` for a full disk.
+        """
+        from indexer import exporting
+
+        return self._unswept(lambda: exporting.export(self.path, self._manifest, Path(out), tokens=tokens))
+
+    def import_(self, file: str | Path) -> "ImportReport":
+        """Add the rows of a file that an index of the same model was exported to.
+
+        An id that is here already is replaced if its picture is another one, and left as it is if not; all rows are
+        added or none. `indexer.importing.import_file` makes an index of such a file. Raises `SourceError`,
+        `MismatchError`, `LockedError`, `IndexFolderError`.
+        """
+        from indexer import importing
+
+        report = importing.import_file(file, self.path)
+        self._move_to(manifest.read(self.path))
+        return report
 
     def _open_gallery(self) -> "Gallery":
         if self._gallery is None:
