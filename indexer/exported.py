@@ -71,7 +71,7 @@ def free_name(wanted: str, taken: pa.Schema) -> str:
 def open_file(path: Path) -> tuple[pq.ParquetFile, Head]:
     """An exported file and its head; raises `SourceError` for anything else."""
     try:
-        file = pq.ParquetFile(path, pre_buffer=False)
+        file = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         reason = "nothing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise SourceError(f"expected a file that `spyglass export` wrote at {path}, got {reason}") from None

@@ -52,7 +52,7 @@ def export(folder: Path, state: Manifest, out: Path, *, tokens: bool) -> int:
 
 def _write(file, head: Head, schema: pa.Schema, parts: list[Segment]) -> None:
     written_as = head.schema(schema)
-    with pq.ParquetWriter(file, written_as, compression="zstd") as writer:
+    with pq.ParquetWriter(file, written_as, compression="zstd", write_page_checksum=True) as writer:
         for part in parts:
             for block in live_blocks(part):
                 if block.table.num_rows:

@@ -417,7 +417,20 @@ def test_help_and_version(spyglass):
     assert spyglass("--version") == (0, f"spyglass {__version__}\n", "")
     overview = spyglass()
     assert overview.code == 0
-    for name in ("demo", "index", "search", "info", "verify", "tokens", "remove", "compact", "snapshots", "restore"):
+    for name in (
+        "demo",
+        "index",
+        "search",
+        "info",
+        "verify",
+        "tokens",
+        "remove",
+        "compact",
+        "snapshots",
+        "restore",
+        "export",
+        "import",
+    ):
         assert f"  {name} " in overview.out
         page = spyglass(name, "--help")
         assert page.code == 0 and f"\n    spyglass {name}" in page.out, f"{name} --help shows no example"

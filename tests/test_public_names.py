@@ -81,6 +81,8 @@ def test_parameters(module, name, expected):
         ("compact", ["keep_snapshots"]),
         ("snapshots", []),
         ("restore", ["version"]),
+        ("export", ["out", "tokens"]),
+        ("import_", ["file"]),
         (
             "search",
             ["query", "top_k", "offset", "weights", "subtract", "crop", "where", "min_score"]

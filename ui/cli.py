@@ -15,6 +15,7 @@ from retrieval import __version__
 from retrieval.errors import DamagedError
 from ui import (
     compacting,
+    exporting,
     feedback,
     heads,
     indexing,
@@ -124,6 +125,8 @@ app.command("remove")(removing.remove)
 app.command("compact")(compacting.compact)
 app.command("snapshots")(snapshots.snapshots)
 app.command("restore")(snapshots.restore)
+app.command("export")(exporting.export)
+app.command("import")(exporting.import_)
 
 
 def main() -> None:
