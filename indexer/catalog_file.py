@@ -41,6 +41,11 @@ class CatalogFile:
             group += 1
         return group, row
 
+    def groups(self) -> Iterator[pa.Table]:
+        """All rows in order, those that are decoded together at a time; raises `DamagedError`."""
+        for number in range(self._file.num_row_groups):
+            yield self.group(number)
+
     def group(self, number: int) -> pa.Table:
         """The rows that are decoded together with one of them; raises `DamagedError`."""
         with self._lock, _damage_named(self._path):

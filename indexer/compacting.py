@@ -7,6 +7,7 @@ from uuid import uuid4
 from indexer import catalog, feedback, manifest, segments, sweeping
 from indexer.durable import writing
 from indexer.manifest import Manifest
+from indexer.names import num_duplicates
 from indexer.records import SegmentRecord, is_count
 from indexer.row_blocks import live_blocks
 from indexer.segment_writer import SegmentWriter
@@ -41,8 +42,8 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
     with writing(folder):
         state = before
         if len(before.segments) > 1 or before.tombstones:
-            merged = _merged(folder, before) if before.num_images else ()
-            state = before.following("compact", segments=merged, tombstones=())
+            merged, duplicates = _merged(folder, before) if before.num_images else ((), 0)
+            state = before.following("compact", segments=merged, tombstones=(), num_duplicates=duplicates)
             manifest.publish(folder, state)
         feedback.compact(folder)
         sweeping.sweep(folder, keep_snapshots=keep_snapshots)
@@ -58,8 +59,12 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
     return state, report
 
 
-def _merged(folder: Path, state: Manifest) -> tuple[SegmentRecord, ...]:
-    """All live rows in one new segment, their order kept: that of hits which score alike follows from it."""
+def _merged(folder: Path, state: Manifest) -> tuple[tuple[SegmentRecord, ...], int]:
+    """All live rows in one new segment, and how many of them are further names of a picture.
+
+    Their order is kept: that of hits which score alike follows from it.
+    """
+    sha256s: list[str] = []
     parts = segments.read(folder, state)
     schema = catalog.join(part.schema().empty_table() for part in parts).schema
     # As many as any segment has: what images have less of, such as those whose picture was gone, they keep.
@@ -69,4 +74,5 @@ def _merged(folder: Path, state: Manifest) -> tuple[SegmentRecord, ...]:
         for part in parts:
             for block in live_blocks(part):
                 writer.add(block)
-        return (writer.finish(),)
+                sha256s += block.table["sha256"].to_pylist()
+        return (writer.finish(),), num_duplicates(sha256s)

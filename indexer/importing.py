@@ -13,6 +13,7 @@ from indexer.durable import sole_writer, writing
 from indexer.exported import Head
 from indexer.imported_rows import block_of
 from indexer.manifest import LOCK, Manifest
+from indexer.names import num_duplicates
 from indexer.row_blocks import BLOCK, RowBlock
 from indexer.segment_writer import SegmentWriter
 from retrieval.errors import MismatchError, SourceError
@@ -57,6 +58,7 @@ class _Import:
         self._file = file
         self._head = head
         self._known = ids.read_known(folder, state)
+        self._sha256_of = {image_id: known.sha256 for image_id, known in self._known.items()}
         self._seen: set[str] = set()
         self._replaced: list[segments.Place] = []
         self._num = {"added": 0, "updated": 0, "unchanged": 0}
@@ -75,7 +77,10 @@ class _Import:
             tombstones.append(segments.write_tombstones(self._folder, new_id, self._replaced))
         if written or not manifest.exists(self._folder):
             following = state.following(
-                "import", segments=(*state.segments, *written), tombstones=(*state.tombstones, *tombstones)
+                "import",
+                segments=(*state.segments, *written),
+                tombstones=(*state.tombstones, *tombstones),
+                num_duplicates=num_duplicates(self._sha256_of.values()),
             )
             manifest.publish(self._folder, following)
         return ImportReport(**self._num)
@@ -101,6 +106,7 @@ class _Import:
             if not image_id or image_id in self._seen:
                 raise SourceError(f"expected an id of its own, got {image_id!r} in row {first + place}")
             self._seen.add(image_id)
+            self._sha256_of[image_id] = sha256
             known = self._known.get(image_id)
             if known is None:
                 self._num["added"] += 1

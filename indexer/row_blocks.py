@@ -28,22 +28,27 @@ class RowBlock(NamedTuple):
 
 def live_blocks(segment: Segment) -> Iterator[RowBlock]:
     """The live rows of a segment, in blocks that may be of different sizes; raises `DamagedError`."""
-    table = segment.table()
-    live, bucket_of_row = segment.live(table), table["bucket"].to_numpy()
+    live, first_row = segment.live(), 0
     vectors = {width: segment.vectors(width) for width in segment.record.rows.buckets}
     counts = token_files.read_counts(segment.home, segment.record)
     num_tokens = int(counts.sum(dtype=np.int64))
     values = token_files.read_values(segment.home, segment.record, num_tokens) if segment.record.token_bytes else None
-    begin_of_width, first_token = dict.fromkeys(vectors, 0), 0
-    for start in range(0, len(table), BLOCK):
-        some = slice(start, start + BLOCK)
-        kept, kept_vectors = live[some], {}
+    first_of_width, first_token = dict.fromkeys(vectors, 0), 0
+    for table in _slices(segment):
+        some = slice(first_row, first_row := first_row + len(table))
+        kept, kept_vectors, bucket_of_row = live[some], {}, table["bucket"].to_numpy()
         for width, rows in vectors.items():
-            is_of_width = bucket_of_row[some] == width
-            begin = begin_of_width[width]
-            end = begin_of_width[width] = begin + int(is_of_width.sum())
+            is_of_width = bucket_of_row == width
+            begin = first_of_width[width]
+            end = first_of_width[width] = begin + int(is_of_width.sum())
             kept_vectors[width] = rows[begin:end][kept[is_of_width]]
         end_token = first_token + int(counts[some].sum(dtype=np.int64))
         owned = None if values is None else values[first_token:end_token][np.repeat(kept, counts[some])]
         first_token = end_token
-        yield RowBlock(table[some].filter(pa.array(kept)), kept_vectors, counts[some][kept], owned)
+        yield RowBlock(table.filter(pa.array(kept)), kept_vectors, counts[some][kept], owned)
+
+
+def _slices(segment: Segment) -> Iterator[pa.Table]:
+    for group in segment.catalog.groups():
+        for start in range(0, len(group), BLOCK):
+            yield group.slice(start, BLOCK)
