@@ -64,8 +64,7 @@ def read(data: bytes, image_size: int | None) -> tuple[np.ndarray, tuple[int, in
 def header(data: bytes) -> tuple[str, tuple[int, int]]:
     """The media type and the (width, height) as stored, of a picture that is not decoded; raises `ImageError`."""
     with _pillow_errors():
-        image, _ = opened(data)
-        with image:
+        with _without_warnings(), _opened(data) as image:
             # Several JPEGs in one file, as cameras write them, are shown as the first of them.
             return "image/jpeg" if image.format in _JPEG_FORMATS else f"image/{image.format.lower()}", image.size
 
@@ -81,12 +80,23 @@ def opened(data: bytes) -> tuple[Image.Image, int]:
 
     Pillow's warnings about odd metadata stay unheard.
     """
+    with _without_warnings():
+        image = _opened(data)
+        return image, image.getexif().get(EXIF_ORIENTATION, 1)  # which decodes a PNG
+
+
+def _opened(data: bytes) -> Image.Image:
+    image = iso_images.opened(data) or Image.open(io.BytesIO(data), formats=_FORMATS)
+    refuse_too_many_pixels(*image.size)  # Pillow itself only warns up to twice the limit
+    return image
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
     # Filters belong to the whole process: one thread at a time may change them.
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = iso_images.opened(data) or Image.open(io.BytesIO(data), formats=_FORMATS)
-        refuse_too_many_pixels(*image.size)  # Pillow itself only warns up to twice the limit
-        return image, image.getexif().get(EXIF_ORIENTATION, 1)
+        yield
 
 
 @contextmanager
