@@ -77,6 +77,6 @@ def sole_writer(lock: Path) -> Iterator[None]:
         raise LockedError(f"expected to write to {lock.parent} alone, but {who} is writing; try again later") from None
     except OSError as error:
         raise IndexFolderError(f"expected to write to {lock.parent}, but may not: {error.strerror}") from None
-    with held:
+    with held, writing(lock.parent):
         lock.write_text(f"{os.getpid()}\n", "utf-8")
         yield

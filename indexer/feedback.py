@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexer import durable
-from retrieval.errors import DamagedError, IndexFolderError, UsageError
+from retrieval.errors import DamagedError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,14 +112,18 @@ def latest(judgments: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def compact(folder: Path) -> None:
-    """Rewrite all judgments into one file; what others append meanwhile is kept. Raises `DamagedError`."""
+    """Rewrite all judgments into one file; what others append meanwhile is kept.
+
+    Raises `DamagedError`, `IndexFolderError`.
+    """
     tables = _tables(folder)
     if len(tables) > 1:
         _write(folder, _join([*tables.values()]))
         # Cut short in here, some judgments lie in two files; their ids say that they are the same.
-        for path in tables:
-            path.unlink(missing_ok=True)
-        durable.sync_folder(folder / FEEDBACK)
+        with durable.writing(folder / FEEDBACK):
+            for path in tables:
+                path.unlink(missing_ok=True)
+            durable.sync_folder(folder / FEEDBACK)
 
 
 def picture_column(pictures: Iterable[bytes | None]) -> pa.DictionaryArray:
@@ -189,7 +193,7 @@ def _write(folder: Path, table: pa.Table) -> None:
     home = folder / FEEDBACK
     name = f"{time.time_ns():020d}-{secrets.token_hex(8)}.parquet"
     new = home / f".{name}.new"
-    try:
+    with durable.writing(home):
         home.mkdir(exist_ok=True)
         try:
             durable.write_new(new, lambda file: _write_table(table, file))
@@ -198,8 +202,6 @@ def _write(folder: Path, table: pa.Table) -> None:
             new.unlink(missing_ok=True)
         durable.sync_folder(home)
         durable.sync_folder(folder)
-    except OSError as error:
-        raise IndexFolderError(f"expected to write to {home}, but cannot: {error.strerror or error}") from None
 
 
 def _write_table(table: pa.Table, file: BinaryIO) -> None:

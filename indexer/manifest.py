@@ -168,7 +168,9 @@ def publish(folder: Path, manifest: Manifest) -> None:
 
     The copy in the history comes first: whatever `manifest.json` says was said there too.
     """
-    (folder / HISTORY).mkdir(exist_ok=True)
+    if not (folder / HISTORY).is_dir():
+        (folder / HISTORY).mkdir()
+        durable.sync_folder(folder)
     data = manifest.to_bytes()
     durable.replace(folder / HISTORY / history_name(manifest.version), data)
     durable.replace(folder / MANIFEST, data)

@@ -8,6 +8,10 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faults", action="store_true", help="try every fault at every call, which takes minutes")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real images and reference numbers beside the checkout; skips where it is absent."""

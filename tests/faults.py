@@ -1,0 +1,257 @@
+"""Writes to an index on a disk that goes wrong at one call, for one call after the other: what is left each time.
+
+Meant for a process of its own: it forks a child for each fault, so it must hold no thread but this one.
+"""
+
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import pyarrow as pa
+from faulty_disk import ERRORS, FAULTS, HALF_WRITTEN, Fault, FaultyDisk
+from index_state import IndexState, state_of
+from toy import ToyEmbedder, png, write_pngs
+
+from indexer import Index, feedback, manifest
+from indexer.failures import FAILURES
+from retrieval.errors import IndexFolderError
+
+_SECONDS = 60.0
+"""How long a child may take before it counts as hanging."""
+
+
+class Place(NamedTuple):
+    """Where an operation works: the folder of the index, and that of the pictures."""
+
+    index: Path
+    pictures: Path
+
+
+class Operation(NamedTuple):
+    """A write to an index, and what has to be done before."""
+
+    prepare: Callable[[Place], Any]
+    run: Callable[[Place], Any]
+
+
+@dataclass(kw_only=True)
+class Report:
+    """The calls of an operation, how many faults were tried, rows lost in all of them, and whatever else was wrong."""
+
+    calls: list[str]
+    num_faults: int = 0
+    num_rows_lost: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def _open(place: Place) -> Index:
+    return Index.open(place.index, ToyEmbedder())
+
+
+def _build(place: Place) -> None:
+    """Two segments, a row of the first one replaced, two judgments; then the pictures change in every way there is."""
+    photos = write_pngs(place.pictures, range(8))
+    (photos / "broken.png").write_bytes(b"")
+    _create(place)
+    _add(place)
+    (photos / "000.png").write_bytes(png(100))
+    write_pngs(photos, range(8, 10))
+    _add(place)
+    _judge(place, day=1)
+    _judge(place, day=2)
+    (photos / "001.png").write_bytes(png(101))
+    (photos / "002.png").rename(photos / "renamed.png")
+    shutil.copy(photos / "003.png", photos / "duplicate.png")
+    (photos / "004.png").write_bytes(b"no picture any more")
+    (photos / "broken.png").write_bytes(png(102))
+    (photos / "new.png").write_bytes(png(103))
+    (photos / "broken too.png").write_bytes(b"")
+
+
+def _take_pictures(place: Place) -> None:
+    write_pngs(place.pictures, range(2))
+
+
+def _create(place: Place) -> None:
+    if not manifest.exists(place.index):
+        Index.create(place.index, ToyEmbedder())
+
+
+def _add(place: Place, **options: Any) -> None:
+    _open(place).add(place.pictures, num_workers=0, **options)
+
+
+def _judge(place: Place, *, day: int) -> None:
+    said = {"query": "005.png", "image": "006.png", "relevant": True, "when": f"2025-01-{day:02d}T12:00:00Z"}
+    _open(place).record_feedback_rows([said])
+
+
+OPERATIONS = {
+    "create": Operation(_take_pictures, _create),
+    "add": Operation(_build, _add),
+    "add, committing often": Operation(_build, lambda place: _add(place, batch_size=2, commit_seconds=0.0)),
+    "feedback": Operation(_build, lambda place: _judge(place, day=3)),
+    "feedback, compacted": Operation(_build, lambda place: feedback.compact(place.index)),
+}
+
+
+CARELESS = Operation(_build, lambda place: _publish_carelessly(place.index))
+"""What no write to an index may be like: the manifest is written where it lies, and not synced."""
+
+
+def _publish_carelessly(index: Path) -> None:
+    state = manifest.read(index)
+    following = state.following(widths=state.widths)
+    for path in (index / "history" / f"{following.version:06d}.json", index / "manifest.json"):
+        path.write_bytes(following.to_bytes())
+
+
+def run(name: str, folder: Path, most: int | None = None) -> Report:
+    """Try one of `OPERATIONS`, or "careless", with every fault or with `most`; `folder` is one to work in."""
+    faiss.omp_set_num_threads(1)
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    trials = _Trials(OPERATIONS.get(name, CARELESS), folder)
+    calls = enumerate(trials.calls)
+    faults = [
+        Fault(number, kind)
+        for number, call in calls
+        for kind in FAULTS
+        if kind != HALF_WRITTEN or call.startswith("write ")
+    ]
+    if most is not None and most < len(faults):
+        faults = sorted(random.Random(name).sample(faults, most))
+    report = Report(calls=trials.calls)
+    for fault in faults:
+        for problem in trials.problems(fault):
+            report.problems.append(
+                f"{name}: {fault.kind} at call {fault.number}, {trials.calls[fault.number]}: {problem}"
+            )
+    report.num_faults, report.num_rows_lost = len(faults), trials.num_rows_lost
+    return report
+
+
+class _Outcome(NamedTuple):
+    """How a child ended that was not killed: its calls, and the error that it ended with, if any."""
+
+    calls: list[str]
+    error: str | None = None
+    is_ours: bool = True
+
+
+class _Trials:
+    """One operation, over and over from the same start, with one fault each time."""
+
+    def __init__(self, operation: Operation, folder: Path):
+        self._run = operation.run
+        home = folder / operation.prepare.__name__
+        self._start, self._disk = home / "start", home / "disk"
+        self._place = Place(self._disk / "p.index", home / "pictures")
+        if not home.exists():  # another operation may have had the same wish
+            self._start.mkdir(parents=True)
+            operation.prepare(Place(self._start / "p.index", self._place.pictures))
+        self._queries = [path.read_bytes() for path in self._place.pictures.iterdir() if path.stat().st_size > 100]
+        self._reset()
+        before = self._state()
+        outcome = self._fork(None)
+        if outcome is None or outcome.error:
+            raise AssertionError(f"expected success on a sound disk, got {outcome}")
+        self.calls = outcome.calls
+        self._failures = self._failed_ids()
+        after = self._state()
+        self._states = [before, *self._states_between(), after]
+        self.num_rows_lost = 0
+
+    def problems(self, fault: Fault) -> Iterator[str]:
+        """Suffer a fault; say what is not as it should be, at once and after another run."""
+        self._reset()
+        outcome = self._fork(fault)
+        try:
+            if (outcome is None) != (fault.kind not in ERRORS):
+                yield f"expected it to happen, got {outcome}"
+            if outcome is not None and outcome.error:
+                reason = os.strerror(ERRORS[fault.kind])
+                if not outcome.is_ours or reason not in outcome.error or "\n" in outcome.error:
+                    yield f"expected an IndexFolderError of one line with {reason!r}, got {outcome.error}"
+            state = self._state()
+            self._count_lost(state)
+            if state not in self._states:
+                yield "expected a state that was published, got another"
+            elif outcome is not None and not outcome.error and state != self._states[-1]:
+                yield "expected all to be done where there was no error, got an earlier state"
+            outcome = self._fork(None)
+            if outcome is None or outcome.error:
+                yield f"expected the next run to succeed, got {outcome}"
+            if self._state() != self._states[-1] or self._failed_ids() != self._failures:
+                yield "expected the next run to end as one on a sound disk, got another state"
+        except Exception as error:
+            yield f"expected a sound index, got {type(error).__name__}: {error}"
+
+    def _reset(self) -> None:
+        shutil.rmtree(self._disk, ignore_errors=True)
+        shutil.copytree(self._start, self._disk)
+
+    def _state(self) -> IndexState | None:
+        """What the index holds, None where there is none; raises `AssertionError` for what `verify` finds."""
+        if not manifest.exists(self._place.index):
+            return None
+        problems = _open(self._place).verify()
+        assert not problems, problems
+        return state_of(self._place.index, self._queries)
+
+    def _states_between(self) -> Iterator[IndexState]:
+        """The states that were published by the operation before its last one."""
+        if not manifest.exists(self._start / "p.index"):
+            return
+        first, last = (manifest.read(path / "p.index").version for path in (self._start, self._disk))
+        for version in range(first + 1, last):
+            shutil.copy(self._place.index / "history" / f"{version:06d}.json", self._place.index / "manifest.json")
+            yield state_of(self._place.index, self._queries)
+
+    def _count_lost(self, state: IndexState | None) -> None:
+        always_there = set.intersection(*(set(state.rows) if state else set() for state in self._states))
+        self.num_rows_lost += len(always_there - set(state.rows if state else ()))
+
+    def _failed_ids(self) -> set[str]:
+        path = self._place.index / FAILURES
+        return {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
+
+    def _fork(self, fault: Fault | None) -> _Outcome | None:
+        """Run the operation in a child; None where it was killed."""
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                outcome = self._suffer(fault)
+                os.write(writing, json.dumps(outcome).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            if not select.select([pipe], [], [], _SECONDS)[0]:
+                os.kill(child, signal.SIGKILL)
+            said = pipe.read()
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return None
+        return _Outcome(*json.loads(said))
+
+    def _suffer(self, fault: Fault | None) -> _Outcome:
+        disk = FaultyDisk(self._disk, fault)
+        disk.watch()
+        try:
+            self._run(self._place)
+        except IndexFolderError as error:
+            return _Outcome(disk.calls, str(error))
+        except Exception:
+            return _Outcome(disk.calls, traceback.format_exc(limit=-6), False)
+        return _Outcome(disk.calls)

@@ -1,0 +1,53 @@
+"""All that an index holds and answers, to be compared with another state of it, number by number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from toy import ToyEmbedder
+
+from indexer import Index, gallery, manifest
+
+DEPTH = 10_000
+"""More hits than any of these indexes has rows."""
+
+
+class IndexState(NamedTuple):
+    """Each live row by its id, as its catalog's values, vector and tokens; judgments by id; each query's hits."""
+
+    rows: dict[str, tuple]
+    judgments: frozenset[str]
+    hits: tuple[tuple[tuple[str, float], ...], ...]
+
+
+def state_of(path: Path, queries: Sequence[bytes]) -> IndexState:
+    """What the index at `path` holds now, and its answers to pictures; raises what opening and searching raise."""
+    index = Index.open(path, ToyEmbedder())
+    answers = index.search_many(queries, top_k=DEPTH, rerank=0)
+    hits = tuple(tuple((hit.id, hit.score) for hit in answer) for answer in answers)
+    return IndexState(rows_of(path), frozenset(index.feedback(superseded=True)["id"]), hits)
+
+
+def rows_of(path: Path) -> dict[str, tuple]:
+    """The live rows of the index at `path`."""
+    held = gallery.read(path, manifest.read(path), "cpu")
+    numbers = np.flatnonzero(held.catalog.live)
+    table = held.catalog.live_rows()
+    vectors = held.vectors(numbers)
+    tokens = [b""] * len(numbers)
+    if held.tokens is not None:
+        tokens = [held.tokens.take(numbers[place : place + 1]).values.tobytes() for place in range(len(numbers))]
+    rows = table.to_pylist()
+    assert len(rows) == len({row["id"] for row in rows}), "an id is there twice"
+    return {
+        row["id"]: (*sorted(map(str, row.items())), vector.tobytes(), token)
+        for row, vector, token in zip(rows, vectors, tokens, strict=True)
+    }
+
+
+def brute_force(state: IndexState, full: np.ndarray) -> tuple[tuple[str, float], ...]:
+    """The hits of an uncut query vector, by one plain product with every row; ties by id."""
+    vectors = {image_id: np.frombuffer(row[-2], np.float32) for image_id, row in state.rows.items()}
+    scores = {image_id: float(np.float32(vector.astype(np.float64) @ full)) for image_id, vector in vectors.items()}
+    return tuple(sorted(scores.items(), key=lambda hit: (-hit[1], hit[0])))

@@ -1,0 +1,83 @@
+"""A disk that fails, or a process or machine that dies, at any call of any write: no row is lost, none is half there.
+
+Some of the faults, chosen once for all; every one with `--all-faults`.
+"""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import faults
+import pytest
+from faulty_disk import FaultyDisk
+from power_cut import UnsyncedFolder, kept, lost
+
+from indexer import durable
+
+NUM_FAULTS = 12
+"""How many are tried of each operation, where not all are."""
+
+
+@pytest.fixture(scope="module")
+def other_process():
+    """A process that holds nothing but what `faults` imports, so that it can be forked."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", faults.OPERATIONS)
+def test_whatever_call_goes_wrong_the_index_is_whole(name, other_process, folder, request):
+    most = None if request.config.getoption("--all-faults") else NUM_FAULTS
+    report = other_process.submit(faults.run, name, folder, most).result()
+    print(f"{name}: {len(report.calls)} calls, {report.num_faults} faults tried, {report.num_rows_lost} rows lost")
+    assert report.problems == []
+    assert report.num_rows_lost == 0 and report.num_faults >= NUM_FAULTS
+
+
+def test_a_careless_write_is_found_out(other_process, folder):
+    report = other_process.submit(faults.run, "careless", folder).result()
+    found = {problem.removeprefix("careless: ").partition(" at call")[0] for problem in report.problems}
+    assert {"killed in the middle", "unsynced content is lost", "EIO"} <= found
+
+
+def test_every_call_of_a_write_is_seen(tmp_path, monkeypatch):
+    disk = FaultyDisk(tmp_path)
+    with monkeypatch.context() as patches:
+        disk.watch(patches.setattr)
+        durable.replace(tmp_path / "state", b"new")
+    new = [f"{name} .state.new" for name in ("open", "write", "fsync", "close")]
+    assert disk.calls == [*new, "replace state", "open .", "fsync ."]
+
+
+@pytest.mark.parametrize(
+    ("is_file_synced", "is_folder_synced", "names", "contents", "left"),
+    [
+        (False, False, lost, lost, b"old"),
+        (False, False, kept, lost, b""),
+        (False, False, kept, kept, b"new"),
+        (True, False, lost, lost, b"old"),
+        (True, False, kept, lost, b"new"),
+        (False, True, lost, lost, b""),
+        (True, True, lost, lost, b"new"),
+    ],
+)
+def test_a_power_cut_leaves_what_was_synced(tmp_path, is_file_synced, is_folder_synced, names, contents, left):
+    path, new = tmp_path / "state", tmp_path / "new"
+    path.write_bytes(b"old")
+    folder = UnsyncedFolder(tmp_path)
+    new.touch()
+    folder.created(new)
+    new.write_bytes(b"new")
+    if is_file_synced:
+        folder.synced(new)
+    folder.renamed(new, path)
+    new.replace(path)
+    if is_folder_synced:
+        folder.synced(tmp_path)
+    folder.cut(names, contents)
+    assert path.read_bytes() == left and not new.exists()
