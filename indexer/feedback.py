@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
 
 _WHEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 _DICTIONARY_BYTES = 2**30
+_NANOSECONDS_TO_WRITE = 3600 * 10**9  # a file that is not whole after so long never will be: its writer has died
 
 
 def utc(moment: datetime) -> str:
@@ -112,7 +113,7 @@ def latest(judgments: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def compact(folder: Path) -> None:
-    """Rewrite all judgments into one file; what others append meanwhile is kept.
+    """Rewrite all judgments into one file, and remove what crashes have left; what others append meanwhile is kept.
 
     Raises `DamagedError`, `IndexFolderError`.
     """
@@ -124,6 +125,11 @@ def compact(folder: Path) -> None:
             for path in tables:
                 path.unlink(missing_ok=True)
             durable.sync_folder(folder / FEEDBACK)
+    with durable.writing(folder / FEEDBACK):
+        begun_long_ago = f".{time.time_ns() - _NANOSECONDS_TO_WRITE:020d}"
+        for path in (folder / FEEDBACK).glob(".[0-9]*.new"):
+            if path.name < begun_long_ago:
+                path.unlink(missing_ok=True)
 
 
 def picture_column(pictures: Iterable[bytes | None]) -> pa.DictionaryArray:

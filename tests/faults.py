@@ -37,10 +37,11 @@ class Place(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A write to an index, and what has to be done before."""
+    """A write to an index, what has to be done before, and whether it leaves no file that nothing names."""
 
     prepare: Callable[[Place], Any]
     run: Callable[[Place], Any]
+    sweeps: bool = False
 
 
 @dataclass(kw_only=True)
@@ -90,6 +91,12 @@ def _add(place: Place, **options: Any) -> None:
     _open(place).add(place.pictures, num_workers=0, **options)
 
 
+def _remove(place: Place) -> None:
+    index = _open(place)
+    if ids := sorted({"000.png", "003.png", "009.png"} & set(index.catalog()["id"])):
+        index.remove(ids)
+
+
 def _judge(place: Place, *, day: int) -> None:
     said = {"query": "005.png", "image": "006.png", "relevant": True, "when": f"2025-01-{day:02d}T12:00:00Z"}
     _open(place).record_feedback_rows([said])
@@ -99,6 +106,12 @@ OPERATIONS = {
     "create": Operation(_take_pictures, _create),
     "add": Operation(_build, _add),
     "add, committing often": Operation(_build, lambda place: _add(place, batch_size=2, commit_seconds=0.0)),
+    "remove": Operation(_build, _remove),
+    "remove by a condition": Operation(_build, lambda place: _open(place).remove(where="dim < 60 or id = '003.png'")),
+    "compact": Operation(_build, lambda place: _open(place).compact(), sweeps=True),
+    "compact, forgetting all": Operation(_build, lambda place: _open(place).compact(keep_snapshots=0), sweeps=True),
+    "restore": Operation(_build, lambda place: _open(place).restore(1)),
+    "tokens": Operation(_build, lambda place: _open(place).add_tokens(token_bytes=24, num_workers=0)),
     "feedback": Operation(_build, lambda place: _judge(place, day=3)),
     "feedback, compacted": Operation(_build, lambda place: feedback.compact(place.index)),
 }
@@ -152,7 +165,7 @@ class _Trials:
     """One operation, over and over from the same start, with one fault each time."""
 
     def __init__(self, operation: Operation, folder: Path):
-        self._run = operation.run
+        self._run, self._sweeps = operation.run, operation.sweeps
         home = folder / operation.prepare.__name__
         self._start, self._disk = home / "start", home / "disk"
         self._place = Place(self._disk / "p.index", home / "pictures")
@@ -166,7 +179,7 @@ class _Trials:
         if outcome is None or outcome.error:
             raise AssertionError(f"expected success on a sound disk, got {outcome}")
         self.calls = outcome.calls
-        self._failures = self._failed_ids()
+        self._failures, self._num_files = self._failed_ids(), self._count_files()
         after = self._state()
         self._states = [before, *self._states_between(), after]
         self.num_rows_lost = 0
@@ -193,6 +206,8 @@ class _Trials:
                 yield f"expected the next run to succeed, got {outcome}"
             if self._state() != self._states[-1] or self._failed_ids() != self._failures:
                 yield "expected the next run to end as one on a sound disk, got another state"
+            if self._sweeps and self._count_files() != self._num_files:
+                yield f"expected {self._num_files} files to be left by the next run, got {self._count_files()}"
         except Exception as error:
             yield f"expected a sound index, got {type(error).__name__}: {error}"
 
@@ -204,8 +219,11 @@ class _Trials:
         """What the index holds, None where there is none; raises `AssertionError` for what `verify` finds."""
         if not manifest.exists(self._place.index):
             return None
-        problems = _open(self._place).verify()
+        index = _open(self._place)
+        problems = index.verify()
         assert not problems, problems
+        broken = [snapshot for snapshot in index.snapshots() if not snapshot.is_whole]
+        assert not broken, broken
         return state_of(self._place.index, self._queries)
 
     def _states_between(self) -> Iterator[IndexState]:
@@ -220,6 +238,10 @@ class _Trials:
     def _count_lost(self, state: IndexState | None) -> None:
         always_there = set.intersection(*(set(state.rows) if state else set() for state in self._states))
         self.num_rows_lost += len(always_there - set(state.rows if state else ()))
+
+    def _count_files(self) -> int:
+        """How many there are, but for judgments that may be being written: those are left alone for an hour."""
+        return sum(path.is_file() for path in self._place.index.rglob("*") if path.suffix != ".new")
 
     def _failed_ids(self) -> set[str]:
         path = self._place.index / FAILURES

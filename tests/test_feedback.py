@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -299,6 +300,16 @@ def test_what_a_crash_left_half_named_is_no_judgment(index, built):
         (built / "feedback" / name).write_bytes(whole.read_bytes()[: 10 if name.endswith("new") else None])
     assert index.feedback()["id"].tolist() == [kept.id] and index.verify() == []
     assert feedback.files(built) == [whole]
+
+
+def test_a_compaction_removes_what_a_crash_left_long_ago_but_not_what_is_being_written(tmp_path):
+    feedback.append(tmp_path, [judgment("0")])
+    (whole,) = files_in(tmp_path)
+    an_hour_ago = f".{time.time_ns() - 3601 * 10**9:020d}-{'0' * 16}.parquet.new"
+    for name in (an_hour_ago, f".{whole.name}.new"):
+        (tmp_path / "feedback" / name).write_bytes(b"half")
+    feedback.compact(tmp_path)
+    assert {path.name for path in (tmp_path / "feedback").iterdir()} == {whole.name, f".{whole.name}.new"}
 
 
 def test_a_compaction_that_is_cut_short_counts_nothing_twice(tmp_path, monkeypatch):
