@@ -1,6 +1,6 @@
-"""The catalog: one row an image, as an Arrow table; and the conditions in SQL that pick rows of it."""
+"""The catalog: one row an image, as an Arrow table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer import names
+from indexer import conditions, names, sql_conditions
 from indexer.names import Names
 from retrieval.errors import UsageError
-
-_ROW = "__row"
 
 SCHEMA = pa.schema(
     [
@@ -60,7 +58,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 def user_column(name: str) -> str:
     """The name under which a source's column is kept: its own, unless the catalog has a column of that name."""
     # SQL does not tell upper from lower case.
-    taken = name.casefold() in {*SCHEMA.names, _ROW}
+    taken = name.casefold() in {*SCHEMA.names, sql_conditions.ROW}
     return f"source_{name}" if taken else name
 
 
@@ -90,12 +88,20 @@ class Catalog:
     def _column(self, name: str) -> pa.ChunkedArray:
         return self.table[name]
 
+    @property
+    def column_names(self) -> list[str]:
+        """What an image may be asked for, in order."""
+        return self.table.column_names
+
+    def column(self, name: str) -> pa.Array:
+        """The values of one column in all rows, in one piece: it is read when it is first asked for, and kept."""
+        if name not in self._whole_columns:
+            self._whole_columns[name] = self._column(name).combine_chunks()
+        return self._whole_columns[name]
+
     def values(self, name: str, numbers: np.ndarray) -> pa.Array:
         """The values of one column in the rows `numbers` (K,), in that order."""
-        if name not in self._whole_columns:
-            # Taking from a column in several pieces would put them together each time.
-            self._whole_columns[name] = self._column(name).combine_chunks()
-        return self._whole_columns[name].take(pa.array(numbers))
+        return self.column(name).take(pa.array(numbers))
 
     def find(self, ids: Iterable[str]) -> dict[str, int]:
         """The numbers of the live rows of some images, by id; ids that are none are left out."""
@@ -112,49 +118,18 @@ class Catalog:
         """The rows that count, in order."""
         return self.table.filter(pa.array(self.live))
 
-    def where(self, condition: str) -> np.ndarray:
-        """Numbers (N,) int64, rising, of the live rows for which an SQL condition over the columns holds.
+    def where(self, condition: str | Mapping[str, Any]) -> np.ndarray:
+        """Numbers (N,) int64, rising, of the live rows that a filter lets through.
 
-        One boolean expression and nothing else: no statement, no subquery, no file. Raises `UsageError`.
+        It is one SQL expression over the columns and nothing else (no statement, no subquery, no file), or a mapping of
+        columns to rules as `Index.search` takes it. Raises `UsageError`.
         """
-        import duckdb
-
-        numbered = self.table.append_column(_ROW, pa.array(np.arange(len(self.table), dtype=np.int64)))
-        # The doors are shut and the key is thrown away before the user's text is seen.
-        with duckdb.connect(":memory:", config=_SANDBOX) as sandbox:
-            sandbox.register("catalog", numbered)
-            try:
-                _refuse_subqueries(sandbox, condition)
-                expression = duckdb.SQLExpression(condition)
-                catalog = sandbox.table("catalog")
-                kinds = [str(kind) for kind in catalog.select(expression).types]
-                if kinds != ["BOOLEAN"]:
-                    raise UsageError(f"expected a condition that is true or false, got {condition!r}; compare a column")
-                numbers = catalog.filter(expression).select(_ROW).fetchnumpy()[_ROW]
-            except duckdb.Error as error:
-                reason = str(error).splitlines()[0]
-                names = ", ".join(self.table.column_names)
-                raise UsageError(f"expected an SQL condition over {names}, got {condition!r}: {reason}") from None
-        numbers = np.sort(np.asarray(numbers, dtype=np.int64))
-        return numbers[self.live[numbers]]
-
-
-_SANDBOX = {
-    "enable_external_access": "false",
-    "autoload_known_extensions": "false",
-    "autoinstall_known_extensions": "false",
-    "python_enable_replacements": "false",
-    "temp_directory": "",
-    "memory_limit": "1GB",
-    "lock_configuration": "true",
-}
-
-
-def _refuse_subqueries(sandbox: Any, condition: str) -> None:
-    tree = sandbox.execute("SELECT json_serialize_sql(?)", [f"SELECT {condition}"]).fetchall()[0][0]
-    # Quotes inside the user's text are escaped in JSON, so this can only be the parser's own word.
-    if '"class":"SUBQUERY"' in tree:
-        raise UsageError(f"expected a condition on the catalog's own columns, got a subquery: {condition!r}")
+        if isinstance(condition, str):
+            numbers = sql_conditions.rows_where(condition, len(self.live), self.column_names, self.column)
+            return numbers[self.live[numbers]]
+        if not isinstance(condition, Mapping):
+            raise UsageError(f"expected a condition in SQL, or a mapping of columns to rules, got {condition!r}")
+        return np.flatnonzero(conditions.holds(condition, len(self.live), self.column_names, self.column) & self.live)
 
 
 def _array(values: list[Any]) -> pa.Array:

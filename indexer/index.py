@@ -242,7 +242,7 @@ class Index:
         weights: Sequence[float] | None = None,
         subtract: Any = (),
         crop: tuple[int, int, int, int] | None = None,
-        where: str | None = None,
+        where: str | Mapping[str, Any] | None = None,
         min_score: float | None = None,
         rerank: int | None = None,
         ranker: Any = None,
@@ -255,9 +255,15 @@ class Index:
         `query` is a picture (a path or a hit's uri, bytes, a PIL image, an (H, W, 3) uint8 array, an `ImageId`, an
         `EncodedPicture`) or a list of them, searched by their mean, in which `weights` counts them: one below 0 against
         a hit. So does likeness to the pictures of `subtract`. A str that names no file may be the id of an image.
-        `crop` (x, y, width, height) in pixels of the upright query keeps that part of it. `where` is an SQL condition
-        over the catalog's columns. Hits that score below `min_score` are dropped; where there is a ranker, those whose
-        inner product with the query is, since a ranker's scores have no scale of their own.
+        `crop` (x, y, width, height) in pixels of the upright query keeps that part of it. Hits that
+        score below `min_score` are dropped; where there is a ranker, those whose inner product with the query is, since
+        a ranker's scores have no scale of their own.
+
+        `where` is an SQL condition over the catalog's columns, such as "label = 'cat' AND width >= 640", or rules for
+        some of them that must all hold: `{"label": ["cat", "lynx"], "width": {"gte": 640}, "note": None}`. A rule is
+        the value, a list of the values that it may be, or operators: eq, ne, gt, gte, lt, lte, in, not_in, contains,
+        starts_with, exists. None is no value, which only None, `{"exists": False}`, ne and not_in let through. There
+        are as many hits as are asked for, wherever so many images are let through.
 
         A ranker puts the `rerank` most similar in order, and the others follow by similarity: 100 by default, none with
         0, nor by default where the index has no tokens or there is no ranker for its model. `ranker` is a

@@ -24,7 +24,7 @@ class SearchConfig:
     weights: Sequence[float] | None = None
     subtract: Any = ()
     crop: tuple[int, int, int, int] | None = None
-    where: str | None = None
+    where: str | Mapping[str, Any] | None = None
     min_score: float | None = None
     rerank: int | None = None
     ranker: Any = None

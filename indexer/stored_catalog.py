@@ -37,6 +37,10 @@ class StoredCatalog(Catalog):
         schemas = dict.fromkeys(file.schema.remove_metadata() for file in self._files)
         return catalog.join(schema.empty_table() for schema in schemas)
 
+    @property
+    def column_names(self) -> list[str]:
+        return self._no_rows.column_names
+
     def row(self, number: int) -> dict[str, Any]:
         owner = int(np.searchsorted(self._firsts, number, side="right")) - 1
         group, place = self._files[owner].place_of(number - int(self._firsts[owner]))
