@@ -42,8 +42,8 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
     with writing(folder):
         state = before
         if len(before.segments) > 1 or before.tombstones:
-            merged, duplicates = _merged(folder, before) if before.num_images else ((), 0)
-            state = before.following("compact", segments=merged, tombstones=(), num_duplicates=duplicates)
+            parts, duplicates = merged(folder, before) if before.num_images else ((), 0)
+            state = before.following("compact", segments=parts, tombstones=(), num_duplicates=duplicates)
             manifest.publish(folder, state)
         feedback.compact(folder)
         sweeping.sweep(folder, keep_snapshots=keep_snapshots)
@@ -59,7 +59,7 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
     return state, report
 
 
-def _merged(folder: Path, state: Manifest) -> tuple[tuple[SegmentRecord, ...], int]:
+def merged(folder: Path, state: Manifest) -> tuple[tuple[SegmentRecord, ...], int]:
     """All live rows in one new segment, and how many of them are further names of a picture.
 
     Their order is kept: that of hits which score alike follows from it.

@@ -11,7 +11,17 @@ from indexer.manifest import LOCK, Manifest
 from indexer.records import Model
 from retrieval.errors import IndexFolderError, UsageError
 
-_OWN_NAMES = {"manifest.json", "history", "segments", "deleted", "failures.jsonl", "feedback", "rankers", LOCK}
+_OWN_NAMES = {
+    "manifest.json",
+    "history",
+    "segments",
+    "deleted",
+    "failures.jsonl",
+    "feedback",
+    "rankers",
+    "draft.json",
+    LOCK,
+}
 
 
 def create(

@@ -1,5 +1,6 @@
 """The index: make one, open one, add pictures, search them."""
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from indexer.ingest import AddReport
     from indexer.judging import FeedbackReport
     from indexer.pictures import EncodedPicture
+    from indexer.reencoding import ReencodeReport
     from indexer.searcher import Searcher
     from indexer.snapshots import Snapshot
 
@@ -191,6 +193,45 @@ class Index:
                 return run.run()
             finally:
                 self._move_to(run.manifest)
+
+    def reencode(
+        self,
+        embedder: Any = None,
+        *,
+        drop_missing: bool = False,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        show_progress_bar: bool = False,
+        commit_seconds: float = 20.0,
+    ) -> "ReencodeReport":
+        """Encode all images anew by another model, `embedder`; by default the one that bears the old one's name now.
+
+        Their pictures are read again from where they lie; ids, labels and columns stay. The old vectors serve until all
+        new ones are there. Where a picture cannot be read, the report tells it and nothing is replaced; with
+        `drop_missing` the index goes on without those images. What is encoded is kept every `commit_seconds` and at the
+        end, also at an early one, and not encoded again by the next run, if nothing else has changed the index
+        meanwhile. Raises `UsageError`, `LockedError`, `DamagedError`, `IndexFolderError`.
+        """
+        from indexer.reencoding import ReencodeConfig, Reencoding
+
+        config = ReencodeConfig(
+            drop_missing=drop_missing,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            show_progress_bar=show_progress_bar,
+            commit_seconds=commit_seconds,
+        )
+        if embedder is None:
+            from retrieval import Embedder
+
+            embedder = Embedder.load(self._manifest.model.name, device=self._device)
+        with sole_writer(self.path / LOCK):
+            run = Reencoding(self.path, embedder, config)
+            report = run.run()
+        if report.is_whole:
+            self._embedder = embedder
+        self._move_to(run.manifest)
+        return report
 
     def remove(self, ids: Iterable[str] = (), *, where: str | None = None) -> int:
         """Take images out, by their ids or by an SQL condition over the catalog; returns how many.
@@ -519,5 +560,6 @@ def _refuse_mismatch(path: Path, model: Model, embedder: Any) -> None:
     if embedder.fingerprint != model.fingerprint:
         made, given = f"{model.name} ({model.fingerprint[:12]})", f"{embedder.name} ({embedder.fingerprint[:12]})"
         raise MismatchError(
-            f"expected the model that {path} was built with, {made}, got {given}; use that one, or index anew"
+            f"expected the model that {path} was built with, {made}, got {given}; use that one, or re-encode with: "
+            + shlex.join(["spyglass", "reencode", "--index", str(path), "--model", embedder.name])
         )

@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from indexer import durable, manifest, snapshots
+from indexer import draft, durable, manifest, snapshots
+from indexer.draft import DRAFT
 from indexer.manifest import HISTORY, MANIFEST
 from indexer.segments import DELETED, SEGMENTS
 
@@ -19,6 +20,11 @@ def sweep(folder: Path, *, keep_snapshots: int) -> None:
     earlier = [state for state in snapshots.states(folder) if state.version < current.version]
     kept = [*earlier[len(earlier) - min(keep_snapshots, len(earlier)) :], current]
     _remove_others(folder / HISTORY, {manifest.history_name(state.version) for state in kept})
+    begun = draft.read(folder, current)
+    if begun is None:
+        draft.remove(folder)
+    else:
+        kept.append(begun)
     named: dict[Path, set[str]] = {
         folder / SEGMENTS: {segment.id for state in kept for segment in state.segments},
         folder / DELETED: set(),
@@ -28,8 +34,8 @@ def sweep(folder: Path, *, keep_snapshots: int) -> None:
     for home, names in named.items():
         _remove_others(home, names)
     # What a replacement that was cut short leaves; this process holds the lock, so nobody is at it.
-    for path in folder.glob(f".{MANIFEST}.new"):
-        path.unlink()
+    for name in (MANIFEST, DRAFT):
+        (folder / f".{name}.new").unlink(missing_ok=True)
 
 
 def num_bytes(folder: Path) -> int:

@@ -267,7 +267,7 @@ class Opposing(ToyEmbedder):
 def test_what_cannot_be_opened_or_searched(index, tmp_path):
     with pytest.raises(IndexFolderError, match="expected an index at .*, found no manifest.json there"):
         Index.open(tmp_path)
-    with pytest.raises(MismatchError, match=r"toy \(f00df00df00d\), got toy \(beef\); use that one, or index anew"):
+    with pytest.raises(MismatchError, match=r"toy \(f00df00df00d\), got toy \(beef\); use that one, or re-en"):
         Index.open(index.path, ToyEmbedder(fingerprint="beef"))
     with pytest.raises(ImageError, match="expected a picture at nowhere.png, but cannot read it: No such file"):
         index.search("nowhere.png")

@@ -83,6 +83,7 @@ def test_parameters(module, name, expected):
         ("restore", ["version"]),
         ("export", ["out", "tokens"]),
         ("import_", ["file"]),
+        ("reencode", ["embedder", "drop_missing", "batch_size", "num_workers", "show_progress_bar", "commit_seconds"]),
         (
             "search",
             ["query", "top_k", "offset", "weights", "subtract", "crop", "where", "min_score"]

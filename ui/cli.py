@@ -22,6 +22,7 @@ from ui import (
     learning,
     measuring,
     ranker_training,
+    reencoding,
     removing,
     searching,
     serving,
@@ -121,6 +122,7 @@ app.command("evaluate")(measuring.evaluate)
 app.add_typer(feedback.feedback, name="feedback")
 app.command("serve")(serving.serve)
 app.command("tokens")(tokens.tokens)
+app.command("reencode")(reencoding.reencode)
 app.command("remove")(removing.remove)
 app.command("compact")(compacting.compact)
 app.command("snapshots")(snapshots.snapshots)

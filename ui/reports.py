@@ -74,16 +74,16 @@ def added_text(report: "AddReport", index: Path) -> str:
     """`index`: what became of the pictures, and which were skipped and why."""
     counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "unchanged", "skipped"))
     head = f"{index}: {counts} in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)"
-    return "\n".join([head, *_skipped_lines(report.failures)])
+    return "\n".join([head, *skipped_lines(report.failures)])
 
 
 def tokens_text(report: "TokensReport", index: Path) -> str:
     """`tokens`: how many pictures were given tokens, and which were skipped and why."""
     counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "unchanged", "skipped"))
-    return "\n".join([f"{index}: tokens {counts} in {report.seconds:.1f} s", *_skipped_lines(report.failures)])
+    return "\n".join([f"{index}: tokens {counts} in {report.seconds:.1f} s", *skipped_lines(report.failures)])
 
 
-def _skipped_lines(failures: Sequence[Mapping[str, str]]) -> list[str]:
+def skipped_lines(failures: Sequence[Mapping[str, str]]) -> list[str]:
     """The first of them as a table, beneath a blank line; none where there are none."""
     shown = failures[:_MOST_FAILURES]
     if not shown:

@@ -1,0 +1,264 @@
+"""Encoding the pictures of an index anew, by another model: they are read again from where they came.
+
+What is done is kept as a draft beside the index, so that a run that was cut short is taken up by the next one. The
+index serves the old vectors until all are there; then one manifest replaces them.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+import loky
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from indexer import catalog, compacting, draft, segments
+from indexer.buckets import width_of
+from indexer.creating import token_bytes_of
+from indexer.decoding import Outcome, Task, decode_all
+from indexer.item import Item
+from indexer.manifest import Manifest, now, publish, read
+from indexer.records import Model
+from indexer.reread import read_again
+from indexer.row_blocks import RowBlock
+from indexer.segment_writer import SegmentWriter
+from retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    from retrieval.tokens import Tokens
+
+_MOST_PENDING = 32_768
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReencodeConfig:
+    """How to encode anew: see `Index.reencode`."""
+
+    drop_missing: bool = False
+    batch_size: int = 64
+    num_workers: int | None = None
+    show_progress_bar: bool = False
+    commit_seconds: float = 20.0
+
+    def __post_init__(self):
+        if self.num_workers is not None and self.num_workers < 0:
+            raise UsageError(f"expected num_workers of 0 (decode in this process) or more, got {self.num_workers}")
+        if self.batch_size < 1:
+            raise UsageError(f"expected a batch_size of at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReencodeReport:
+    """What became of the images: `encoded` now, `unchanged` since an earlier run encoded them, or `skipped`.
+
+    `changed` counts those encoded that show another picture than before; `failures` holds `id`, `uri` and `reason` of
+    each one skipped. `is_whole` says whether the index has the new model's vectors now. Where it has not, it serves the
+    old ones, and what was encoded is kept for the next run.
+    """
+
+    encoded: int
+    changed: int
+    unchanged: int
+    skipped: int
+    seconds: float
+    failures: list[dict[str, str]]
+    is_whole: bool
+
+
+class Reencoding:
+    """One run of encoding the index `folder` anew, whose lock the caller holds.
+
+    `embedder` has `name`, `fingerprint`, `image_size`, `widths` and `encode_pixels`, as `retrieval.Embedder`.
+    """
+
+    def __init__(self, folder: Path, embedder, config: ReencodeConfig):
+        self.folder = folder
+        self.embedder = embedder
+        self.config = config
+        self.manifest = read(folder)
+        self._draft = self._begun()
+        parts = segments.read(folder, self.manifest)
+        self._rows = catalog.join(part.table() for part in parts)
+        live = np.concatenate([np.empty(0, bool), *(part.live() for part in parts)])
+        self._wanted = self._numbers_by_uri(live)
+        self._num = {"encoded": 0, "changed": 0, "unchanged": self._draft.num_images}
+        self._failures: list[dict[str, str]] = []
+        self._batch: list[_Read] = []
+        self._pending: list[_Encoded] = []
+        self._committed_at = time.monotonic()
+
+    def run(self) -> ReencodeReport:
+        """Encode all images; whatever ends it early, what was encoded by then is kept for the next run."""
+        started, config = time.monotonic(), self.config
+        if self.manifest.model.fingerprint == self.embedder.fingerprint:
+            return self._report(started, is_whole=True, unchanged=self.manifest.num_images)
+        decoded = decode_all(
+            (Task(item=item) for item in read_again(self._wanted)),
+            self.embedder.image_size,
+            num_workers=loky.cpu_count() if config.num_workers is None else config.num_workers,
+            num_ahead=2 * config.batch_size,
+        )
+        num_rows = sum(map(len, self._wanted.values()))
+        progress_bar = tqdm(total=num_rows, unit=" images", disable=not config.show_progress_bar)
+        try:
+            with closing(decoded), progress_bar:
+                for item, outcome in decoded:
+                    self._take(item, outcome)
+                    progress_bar.update(len(self._wanted[item.uri]))
+            self._encode()
+        finally:
+            self._commit()
+        is_whole = config.drop_missing or not self._failures
+        if is_whole:
+            self._publish()
+        return self._report(started, is_whole=is_whole)
+
+    def _begun(self) -> Manifest:
+        """The draft of an earlier run of this model over this very state, or a new one."""
+        embedder, state = self.embedder, self.manifest
+        token_bytes = max([state.token_bytes, *(segment.token_bytes for segment in state.segments)])
+        widths = state.widths if state.widths[-1] == embedder.widths[-1] else tuple(embedder.widths)
+        new = state.following(
+            "reencode",
+            model=Model(name=embedder.name, fingerprint=embedder.fingerprint, image_size=embedder.image_size),
+            widths=widths,
+            token_bytes=token_bytes_of(embedder, token_bytes),
+            num_duplicates=0,
+            segments=(),
+            tombstones=(),
+        )
+        found = draft.read(self.folder, state)
+        if found is None or found != replace(new, when=found.when, segments=found.segments):
+            return new
+        # Damage to what an earlier run has left is no reason to stop: its images are encoded once more.
+        return new if any(segments.verify(self.folder, found)) else found
+
+    def _numbers_by_uri(self, live: np.ndarray) -> dict[str, list[int]]:
+        """The rows that are to be encoded, by the uri of their picture."""
+        done: set[str] = set()
+        for part in segments.read(self.folder, self._draft):
+            done.update(part.table(["id"])["id"].to_pylist())
+        wanted: dict[str, list[int]] = {}
+        rows = zip(live.tolist(), *(self._rows[name].to_pylist() for name in ("id", "uri")), strict=True)
+        for number, (is_live, image_id, uri) in enumerate(rows):
+            if is_live and image_id not in done:
+                wanted.setdefault(uri, []).append(number)
+        return wanted
+
+    def _take(self, item: Item, outcome: Outcome) -> None:
+        numbers = self._wanted[item.uri]
+        if outcome.problem is not None:
+            ids = self._rows["id"].take(pa.array(numbers)).to_pylist()
+            self._failures += [{"id": each, "uri": item.uri, "reason": outcome.problem} for each in ids]
+        else:
+            self._batch.append(_Read(numbers, outcome))
+            if len(self._batch) == self.config.batch_size:
+                self._encode()
+        overdue = time.monotonic() - self._committed_at >= self.config.commit_seconds
+        if overdue or len(self._pending) * self.config.batch_size >= _MOST_PENDING:
+            self._commit()
+
+    def _encode(self) -> None:
+        if not self._batch:
+            return
+        pixels = np.stack([read.outcome.pixels for read in self._batch])
+        embeddings = self.embedder.encode_pixels(pixels, token_bytes=self._draft.token_bytes)
+        facts = [replace(read.outcome, pixels=None) for read in self._batch]
+        numbers = [number for read in self._batch for number in read.numbers]
+        owners = [owner for owner, read in enumerate(self._batch) for _ in read.numbers]
+        tokens = embeddings.tokens if self._draft.token_bytes else None
+        # In one step: Ctrl-C may come between any two.
+        self._pending.append(_Encoded(numbers, owners, facts, embeddings.vectors, embeddings.dims, tokens))
+        self._batch = []
+
+    def _commit(self) -> None:
+        """Write what is encoded as a segment of the draft."""
+        pending, self._pending = self._pending, []
+        if pending:
+            new_id = f"{self._draft.version:06d}-{uuid4().hex[:8]}"
+            schema, token_bytes = self._rows.schema, self._draft.token_bytes
+            options = {"dtype": self._draft.dtype, "token_bytes": token_bytes}
+            with SegmentWriter(self.folder, new_id, schema, **options) as writer:
+                for encoded in pending:
+                    writer.add(self._block(encoded))
+                record = writer.finish()
+            self._draft = replace(self._draft, segments=(*self._draft.segments, record))
+            draft.write(self.folder, self._draft)
+            self._num["encoded"] += record.rows.num
+        self._committed_at = time.monotonic()
+
+    def _block(self, encoded: "_Encoded") -> RowBlock:
+        """The rows of the catalog with what is known of their pictures now."""
+        rows = self._rows.take(pa.array(encoded.numbers))
+        facts = [encoded.facts[owner] for owner in encoded.owners]
+        owners = np.array(encoded.owners)
+        dims = np.asarray(encoded.dims)[owners]
+        buckets = width_of(dims, self._draft.widths)
+        sha256s = [fact.sha256 for fact in facts]
+        self._num["changed"] += sum(map(str.__ne__, rows["sha256"].to_pylist(), sha256s))
+        known = {
+            "sha256": sha256s,
+            "width": [fact.width for fact in facts],
+            "height": [fact.height for fact in facts],
+            "bytes": [fact.num_bytes for fact in facts],
+            "dim": dims,
+            "bucket": buckets,
+        }
+        for name, values in known.items():
+            field = rows.schema.field(name)
+            rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
+        vectors = encoded.vectors[owners]
+        held = {width: vectors[buckets == width, :width] for width in np.unique(buckets).tolist()}
+        if encoded.tokens is None:
+            return RowBlock(rows, held, np.zeros(len(owners), np.uint8), None)
+        tokens = encoded.tokens.take(owners)
+        return RowBlock(rows, held, tokens.counts.astype(np.uint8), tokens.values)
+
+    def _publish(self) -> None:
+        """Make the draft the state of the index, its segments merged into one."""
+        whole, duplicates = self._draft, 0
+        if whole.segments:
+            parts, duplicates = compacting.merged(self.folder, whole)
+            whole = replace(whole, segments=parts)
+        self.manifest = replace(whole, when=now(), num_duplicates=duplicates)
+        publish(self.folder, self.manifest)
+        draft.remove(self.folder)
+        for part in self._draft.segments:
+            # Merged, and named by nothing; what cannot be removed now is swept by the next `compact`.
+            shutil.rmtree(self.folder / segments.SEGMENTS / part.id, ignore_errors=True)
+
+    def _report(self, started: float, *, is_whole: bool, **nums: int) -> ReencodeReport:
+        return ReencodeReport(
+            **(self._num | nums),
+            skipped=len(self._failures),
+            seconds=time.monotonic() - started,
+            failures=self._failures,
+            is_whole=is_whole,
+        )
+
+
+class _Read(NamedTuple):
+    """A picture that waits to be encoded, and the rows that it belongs to."""
+
+    numbers: Sequence[int]
+    outcome: Outcome
+
+
+class _Encoded(NamedTuple):
+    """A batch of pictures that waits to be written: rows, and for each which of the pictures it shows.
+
+    And of each picture the facts of its file, vector (P, D), dim and tokens, None for a model without.
+    """
+
+    numbers: list[int]
+    owners: list[int]
+    facts: list[Outcome]
+    vectors: np.ndarray
+    dims: np.ndarray
+    tokens: "Tokens | None"
