@@ -10,28 +10,25 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 import loky
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from indexer import catalog, compacting, draft, segments
-from indexer.buckets import width_of
 from indexer.creating import token_bytes_of
 from indexer.decoding import Outcome, Task, decode_all
 from indexer.item import Item
 from indexer.manifest import Manifest, now, publish, read
 from indexer.records import Model
+from indexer.reencoded_rows import EncodedPictures, block_of
 from indexer.reread import read_again
-from indexer.row_blocks import RowBlock
 from indexer.segment_writer import SegmentWriter
 from retrieval.errors import UsageError
-
-if TYPE_CHECKING:
-    from retrieval.tokens import Tokens
 
 _MOST_PENDING = 32_768
 
@@ -90,7 +87,7 @@ class Reencoding:
         self._num = {"encoded": 0, "changed": 0, "unchanged": self._draft.num_images}
         self._failures: list[dict[str, str]] = []
         self._batch: list[_Read] = []
-        self._pending: list[_Encoded] = []
+        self._pending: list[EncodedPictures] = []
         self._committed_at = time.monotonic()
 
     def run(self) -> ReencodeReport:
@@ -174,7 +171,7 @@ class Reencoding:
         owners = [owner for owner, read in enumerate(self._batch) for _ in read.numbers]
         tokens = embeddings.tokens if self._draft.token_bytes else None
         # In one step: Ctrl-C may come between any two.
-        self._pending.append(_Encoded(numbers, owners, facts, embeddings.vectors, embeddings.dims, tokens))
+        self._pending.append(EncodedPictures(numbers, owners, facts, embeddings.vectors, embeddings.dims, tokens))
         self._batch = []
 
     def _commit(self) -> None:
@@ -186,39 +183,15 @@ class Reencoding:
             options = {"dtype": self._draft.dtype, "token_bytes": token_bytes}
             with SegmentWriter(self.folder, new_id, schema, **options) as writer:
                 for encoded in pending:
-                    writer.add(self._block(encoded))
+                    rows = self._rows.take(pa.array(encoded.numbers))
+                    block = block_of(rows, encoded, self._draft.widths)
+                    self._num["changed"] += pc.sum(pc.not_equal(rows["sha256"], block.table["sha256"])).as_py()
+                    writer.add(block)
                 record = writer.finish()
             self._draft = replace(self._draft, segments=(*self._draft.segments, record))
             draft.write(self.folder, self._draft)
             self._num["encoded"] += record.rows.num
         self._committed_at = time.monotonic()
-
-    def _block(self, encoded: "_Encoded") -> RowBlock:
-        """The rows of the catalog with what is known of their pictures now."""
-        rows = self._rows.take(pa.array(encoded.numbers))
-        facts = [encoded.facts[owner] for owner in encoded.owners]
-        owners = np.array(encoded.owners)
-        dims = np.asarray(encoded.dims)[owners]
-        buckets = width_of(dims, self._draft.widths)
-        sha256s = [fact.sha256 for fact in facts]
-        self._num["changed"] += sum(map(str.__ne__, rows["sha256"].to_pylist(), sha256s))
-        known = {
-            "sha256": sha256s,
-            "width": [fact.width for fact in facts],
-            "height": [fact.height for fact in facts],
-            "bytes": [fact.num_bytes for fact in facts],
-            "dim": dims,
-            "bucket": buckets,
-        }
-        for name, values in known.items():
-            field = rows.schema.field(name)
-            rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
-        vectors = encoded.vectors[owners]
-        held = {width: vectors[buckets == width, :width] for width in np.unique(buckets).tolist()}
-        if encoded.tokens is None:
-            return RowBlock(rows, held, np.zeros(len(owners), np.uint8), None)
-        tokens = encoded.tokens.take(owners)
-        return RowBlock(rows, held, tokens.counts.astype(np.uint8), tokens.values)
 
     def _publish(self) -> None:
         """Make the draft the state of the index, its segments merged into one."""
@@ -248,17 +221,3 @@ class _Read(NamedTuple):
 
     numbers: Sequence[int]
     outcome: Outcome
-
-
-class _Encoded(NamedTuple):
-    """A batch of pictures that waits to be written: rows, and for each which of the pictures it shows.
-
-    And of each picture the facts of its file, vector (P, D), dim and tokens, None for a model without.
-    """
-
-    numbers: list[int]
-    owners: list[int]
-    facts: list[Outcome]
-    vectors: np.ndarray
-    dims: np.ndarray
-    tokens: "Tokens | None"

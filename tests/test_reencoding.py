@@ -48,7 +48,7 @@ def photos(tmp_path) -> Path:
 
 @pytest.fixture
 def index(tmp_path, photos) -> Index:
-    """Ten pictures in three segments, one of them changed since, one removed; and an archive of three, two of them known."""
+    """Ten pictures in three segments, one changed since, one removed; and an archive of three, two of them known."""
     (photos / "002.png").write_bytes(png(102))
     index = Index.create(tmp_path / "p.index", ToyEmbedder(), dtype="float32")
     index.add(photos, label_from="parent", num_workers=0, batch_size=4, commit_seconds=0)
