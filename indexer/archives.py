@@ -50,6 +50,7 @@ def _items(path: Path, label_from: str | None) -> Iterator[Item]:
                         label=member.parent.name if label_from == PARENT else None if label is None else str(label),
                         columns=columns,
                         problem=data if isinstance(data, str) else None,
+                        breaks_off=name == _BREAK,
                     )
 
 

@@ -27,10 +27,16 @@ SCHEMA = pa.schema(
 )
 """The columns that every catalog begins with; those of the user come after."""
 
+LISTED_IN = "listed_in"
+"""A column after those, where any row has it: the table by which the file of a picture was found."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """What the catalog holds of one image; `num_bytes` is the size of its file, `columns` are the user's own values."""
+    """What the catalog holds of one image; `num_bytes` is the size of its file, `columns` are the user's own values.
+
+    `listed_in` is the table that lists the file, None for one that was found otherwise.
+    """
 
     id: str
     uri: str
@@ -42,23 +48,27 @@ class Row:
     bucket: int
     label: str | None
     columns: dict[str, Any]
+    listed_in: str | None = None
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
-    """The rows as a table: `SCHEMA`, then the user's columns in the order in which they first occur."""
+    """The rows as a table: `SCHEMA`, `LISTED_IN` where any has it, the user's columns in the order of their coming."""
     own = [
         pa.array([getattr(row, "num_bytes" if field.name == "bytes" else field.name) for row in rows], field.type)
         for field in SCHEMA
     ]
     names = dict.fromkeys(name for row in rows for name in row.columns)
     users = [_array([row.columns.get(name) for row in rows]) for name in names]
-    return pa.table([*own, *users], names=[*SCHEMA.names, *map(user_column, names)])
+    listed_in = [row.listed_in for row in rows]
+    if any(listed_in):
+        own.append(pa.array(listed_in, pa.string()))
+    return pa.table([*own, *users], names=[*SCHEMA.names, LISTED_IN][: len(own)] + [*map(user_column, names)])
 
 
 def user_column(name: str) -> str:
     """The name under which a source's column is kept: its own, unless the catalog has a column of that name."""
     # SQL does not tell upper from lower case.
-    taken = name.casefold() in {*SCHEMA.names, sql_conditions.ROW}
+    taken = name.casefold() in {*SCHEMA.names, LISTED_IN, sql_conditions.ROW}
     return f"source_{name}" if taken else name
 
 

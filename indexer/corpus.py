@@ -12,7 +12,7 @@ from indexer.item import PARENT, Item
 from retrieval.errors import ImageError, SourceError, UsageError
 from retrieval.images import IMAGE_SUFFIXES
 
-__all__ = ["MAX_IMAGE_BYTES", "PARENT", "Item", "container", "count", "read", "read_image"]
+__all__ = ["MAX_IMAGE_BYTES", "PARENT", "Item", "container", "count", "is_gone", "read", "read_image"]
 
 _READERS = {".parquet": tables.read_parquet, ".csv": tables.read_csv, ".tar": archives.read}
 _IN_PARQUET = re.compile(r"(?P<file>.+\.parquet)#(?P<place>\d+)", re.IGNORECASE | re.DOTALL)
@@ -69,6 +69,11 @@ def container(uri: str) -> Path:
     """The file that must exist for `uri` to be readable: the picture itself, or the table or archive that holds it."""
     place = _IN_PARQUET.fullmatch(uri) or _IN_TAR.fullmatch(uri)
     return Path(uri) if place is None or os.path.exists(uri) else Path(place["file"])
+
+
+def is_gone(uri: str) -> bool:
+    """Whether nothing is left at the place of a picture, or of the table or archive that held it."""
+    return "://" not in uri and not container(uri).exists()
 
 
 def _refuse_column(label_from: str | None, what: str) -> None:

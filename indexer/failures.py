@@ -21,7 +21,7 @@ class Failures:
             try:
                 lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
                 # What is no more there fails no more.
-                self._by_id = {line["id"]: line for line in lines if corpus.container(line["uri"]).exists()}
+                self._by_id = {line["id"]: line for line in lines if not corpus.is_gone(line["uri"])}
             except (ValueError, TypeError, KeyError) as error:
                 raise DamagedError(f"expected a failure a line in {path}, got {error!r}; delete the file") from None
             self._saved = len(self._by_id) == len(lines)

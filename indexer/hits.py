@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from indexer.catalog import SCHEMA, Catalog
+from indexer.catalog import LISTED_IN, SCHEMA, Catalog
 from indexer.names import Names
+
+_OWN = {*SCHEMA.names, LISTED_IN}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ def hits_of(
                 similarity=max(-1.0, min(1.0, product / length)) if length > 0 else 0.0,
                 dim=row["dim"],
                 label=row["label"],
-                columns={name: _plain(value) for name, value in row.items() if name not in SCHEMA.names},
+                columns={name: _plain(value) for name, value in row.items() if name not in _OWN},
                 similarity_rank=place,
                 names=names.others(number),
             )

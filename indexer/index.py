@@ -125,6 +125,8 @@ class Index:
         num_workers: int | None = None,
         batch_size: int = 64,
         on_error: str = "skip",
+        prune: bool = False,
+        retry_failed: bool = False,
         show_progress_bar: bool = False,
         commit_seconds: float = 20.0,
         on_progress: Callable[[int, int | None], None] | None = None,
@@ -135,10 +137,17 @@ class Index:
         `label_from` is "parent" or a column. `num_workers` processes decode (None: one a CPU; 0: this one does).
         What is encoded is committed every `commit_seconds` and at the end, also at an early one, by Ctrl-C for example.
         `on_progress` is called after each picture with how many are done and how many there are (None: not known).
-        A picture that cannot be read is reported (`on_error` "skip") or raised as `ImageError` ("stop"). Also raises
-        `SourceError`, `UsageError`, `LockedError` while another process adds, `MismatchError`.
+        A picture that cannot be read is reported (`on_error` "skip") or raised as `ImageError` ("stop").
+
+        Known bytes are not encoded again: a renamed file keeps its vector and gets its new id, and an exact duplicate
+        is a further name of the same hit. With `prune` ids are deleted that came from these sources and are not in them
+        any more, once all is read; a source that gives no picture, where it gave some before, is a `SourceError`, and
+        where it cannot be read nothing is pruned (`indexer.pruning`). `retry_failed`, without sources, tries again what
+        could not be read by any run before. Also raises `SourceError`, `UsageError`, `LockedError` while another
+        process writes, `MismatchError`, `IndexFolderError` where the disk refuses (what was committed before stays).
         """
-        from indexer.ingest import AddConfig, Ingest
+        from indexer.add_config import AddConfig
+        from indexer.ingest import Ingest
 
         config = AddConfig(
             label_from=label_from,
@@ -146,6 +155,8 @@ class Index:
             num_workers=num_workers,
             batch_size=batch_size,
             on_error=on_error,
+            prune=prune,
+            retry_failed=retry_failed,
             show_progress_bar=show_progress_bar,
             commit_seconds=commit_seconds,
             on_progress=on_progress,

@@ -1,60 +1,46 @@
-"""Adding pictures to an index: decode, encode, and commit every few seconds, so that a sudden end loses little."""
+"""Adding pictures to an index: decode, encode, and commit every few seconds, so that a sudden end loses little.
+
+Only bytes that the index has not seen go through the model. A picture that has moved, whose metadata has changed, or
+whose bytes are known under another name, gets a row with a copy of the vector that there is (`indexer.names`).
+"""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from uuid import uuid4
 
 import loky
 import numpy as np
 from tqdm import tqdm
 
-from indexer import corpus, segments
+from indexer import committing, corpus, known_rows, pruning, retrying
+from indexer.add_config import AddConfig
 from indexer.buckets import width_of
-from indexer.catalog import Row
 from indexer.decoding import Outcome, Task, decode_all
+from indexer.durable import writing
 from indexer.failures import FAILURES, Failures
-from indexer.ids import free_id, read_known
+from indexer.ids import free_id
 from indexer.item import Item
-from indexer.manifest import Manifest, publish, read
-from indexer.names import num_duplicates
+from indexer.known_rows import Known
+from indexer.manifest import publish, read
+from indexer.metadata_match import says_the_same
+from indexer.pending import Addition, Encoded, Pending
+from indexer.stored_rows import StoredRows
 from retrieval.errors import ImageError, UsageError
-
-if TYPE_CHECKING:
-    from retrieval.tokens import Tokens
 
 _MOST_PENDING = 32_768
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddConfig:
-    """How to add: see `Index.add`."""
-
-    label_from: str | None = None
-    exclude_dirs: tuple[str, ...] = ()
-    num_workers: int | None = None
-    batch_size: int = 64
-    on_error: str = "skip"
-    show_progress_bar: bool = False
-    commit_seconds: float = 20.0
-    on_progress: Callable[[int, int | None], None] | None = None
-
-    def __post_init__(self):
-        if self.num_workers is not None and self.num_workers < 0:
-            raise UsageError(f"expected num_workers of 0 (decode in this process) or more, got {self.num_workers}")
-        if self.batch_size < 1:
-            raise UsageError(f"expected a batch_size of at least 1, got {self.batch_size}")
-        if self.on_error not in ("skip", "stop"):
-            raise UsageError(f"expected on_error 'skip' or 'stop', got {self.on_error!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class AddReport:
-    """What became of the pictures of the sources; `failures` holds `id`, `uri` and `reason` of each one skipped."""
+    """What became of the pictures of the sources; `failures` holds `id`, `uri` and `reason` of each one skipped.
+
+    Each picture is `added` (new, encoded), `unchanged`, `updated` (its content, place or metadata is another one),
+    `skipped`, `renamed` (known bytes under a new id, and nothing left at the old place) or a further name of a picture
+    (`duplicates`: known bytes under a new id). `pruned` are the ids that were deleted since their sources lack them.
+    """
 
     added: int
     unchanged: int
@@ -63,6 +49,9 @@ class AddReport:
     seconds: float
     images_per_second: float
     failures: list[dict[str, str]]
+    renamed: int = 0
+    duplicates: int = 0
+    pruned: int = 0
 
 
 class Ingest:
@@ -76,22 +65,25 @@ class Ingest:
         self.embedder = embedder
         self.config = config
         self.manifest = read(folder)
-        self._known = read_known(folder, self.manifest)
+        self._known = known_rows.read(folder, self.manifest)
+        self._stored = StoredRows(folder, self.manifest)
         self._failures = Failures(folder / FAILURES)
         self._failed: list[dict[str, str]] = []
-        self._num = dict.fromkeys(("added", "unchanged", "updated"), 0)
-        self._batch: list[tuple[Item, Outcome]] = []
-        self._encoded: list[_Encoded] = []
+        self._num: Counter[str] = Counter()
+        self._pending = Pending()
+        self._seen: dict[str, str] = {}
+        self._unread: set[str] = set()
+        self._old_names: dict[str, list[str]] = {}
         self._committed_at = time.monotonic()
 
     def run(self, sources: Sequence[str | Path]) -> AddReport:
         """Add the pictures of all sources; whatever ends it early, what was encoded by then is committed."""
         started, config = time.monotonic(), self.config
-        items = [
-            corpus.read(source, label_from=config.label_from, exclude_dirs=config.exclude_dirs) for source in sources
-        ]
+        if config.retry_failed and sources:
+            raise UsageError(f"expected no sources with retry_failed, got {len(sources)}; leave one of the two out")
+        given = self._open(sources)
         decoded = decode_all(
-            self._tasks(chain.from_iterable(items)),
+            self._tasks(given),
             self.embedder.image_size,
             num_workers=loky.cpu_count() if config.num_workers is None else config.num_workers,
             num_ahead=2 * config.batch_size,
@@ -105,41 +97,94 @@ class Ingest:
                     if config.on_progress is not None:
                         config.on_progress(num_done, total)
             self._encode()
+            if config.prune:
+                self._prune(given)
         finally:
             self._commit()
         seconds = time.monotonic() - started
-        num_encoded = self._num["added"] + self._num["updated"]
+        names = ("added", "unchanged", "updated", "renamed", "duplicates", "pruned")
         return AddReport(
-            **self._num,
+            **{name: self._num[name] for name in names},
             skipped=len(self._failed),
             seconds=seconds,
-            images_per_second=num_encoded / seconds,
+            images_per_second=self._num["encoded"] / seconds,
             failures=self._failed,
         )
 
-    def _tasks(self, items: Iterable[Item]) -> Iterator[Task]:
-        seen: dict[str, str] = {}
-        for item in items:
-            item_id = free_id(item, self._known, seen)
-            if item_id is not None:
-                seen[item_id] = item.uri
-                known = self._known.get(item_id)
-                same_place = known is not None and known.uri == item.uri
-                yield Task(item=replace(item, id=item_id), known_sha256=known.sha256 if same_place else None)
+    def _open(self, sources: Sequence[str | Path]) -> "list[_Given]":
+        if self.config.retry_failed:
+            return [_Given("failures", retrying.failed(self._failures.lines()))]
+        options = {"label_from": self.config.label_from, "exclude_dirs": self.config.exclude_dirs}
+        return [_Given(source, corpus.read(source, **options)) for source in sources]
+
+    def _tasks(self, given: "Sequence[_Given]") -> Iterator[Task]:
+        for source in given:
+            for item in source.items:
+                source.num += 1
+                if item.problem is not None:
+                    self._unread.add(str(corpus.container(item.uri)) if item.breaks_off else item.uri)
+                item_id = free_id(item, self._known.by_id, self._seen)
+                if item_id is not None:
+                    self._seen[item_id] = item.uri
+                    known = self._known.by_id.get(item_id)
+                    yield Task(item=replace(item, id=item_id), known_sha256=known.sha256 if known else None)
 
     def _take(self, item: Item, outcome: Outcome) -> None:
         if outcome.problem is not None:
             self._fail(item, outcome.problem)
-        elif outcome.unchanged:
-            self._num["unchanged"] += 1
-            self._failures.forget(item.id)
         else:
-            self._batch.append((item, outcome))
-            if len(self._batch) == self.config.batch_size:
+            self._place(item, outcome)
+            if len(self._pending.batch) == self.config.batch_size:
                 self._encode()
         overdue = time.monotonic() - self._committed_at >= self.config.commit_seconds
-        if overdue or len(self._encoded) * self.config.batch_size >= _MOST_PENDING:
+        if overdue or len(self._pending) >= _MOST_PENDING:
             self._commit()
+
+    def _place(self, item: Item, outcome: Outcome) -> None:
+        """Find out whether a picture is known, by its id or by its bytes."""
+        held = None if self._pending.drops(item.id) else self._known.by_id.get(item.id)
+        if held is not None:
+            item = self._with_kept_label(item, held)
+            if held.sha256 == outcome.sha256 and self._is_as_kept(item, held):
+                self._num["unchanged"] += 1
+                self._failures.forget(item.id)
+                return
+        is_known = self._known.place_of(outcome.sha256) is not None or self._pending.has(outcome.sha256)
+        old_name = self._old_name(outcome.sha256) if is_known and held is None else None
+        replaces = item.id if held is not None else old_name
+        addition = Addition(item, outcome, () if replaces is None else (replaces,))
+        if is_known:
+            self._pending.name(addition)
+        else:
+            self._pending.to_encode(addition)
+        if held is not None:
+            self._num["updated"] += 1
+        elif old_name is not None:
+            self._num["renamed"] += 1
+        else:
+            self._num["duplicates" if is_known else "added"] += 1
+
+    def _with_kept_label(self, item: Item, held: Known) -> Item:
+        # A folder that is read without label_from says nothing of labels, so it takes none away.
+        says_nothing = self.config.label_from is None and item.path is not None and item.listed_in is None
+        return replace(item, label=self._stored.said(held.place)[0]) if says_nothing else item
+
+    def _is_as_kept(self, item: Item, held: Known) -> bool:
+        is_in_place = item.uri == held.uri and item.listed_in == held.listed_in
+        return is_in_place and says_the_same(item, *self._stored.said(held.place))
+
+    def _old_name(self, sha256: str) -> str | None:
+        """An id that the same bytes had at a place where nothing is left: a file that was renamed or moved."""
+        if sha256 not in self._old_names:
+            # Looked for once: there may be thousands of copies, and those that this run adds are not gone.
+            names = [(name, self._known.by_id[name].uri) for name in self._known.ids_of(sha256)]
+            self._old_names[sha256] = [name for name, uri in reversed(names) if corpus.is_gone(uri)]
+        names = self._old_names[sha256]
+        while names:
+            name = names.pop()
+            if name in self._known.by_id and not self._pending.drops(name):
+                return name
+        return None
 
     def _fail(self, item: Item, problem: str) -> None:
         failure = {"id": item.id, "uri": item.uri, "reason": problem}
@@ -150,35 +195,37 @@ class Ingest:
             raise ImageError(f"{item.uri}: {problem}; to go on without such pictures, use on_error='skip'")
 
     def _encode(self) -> None:
-        if not self._batch:
+        batch = self._pending.batch
+        if not batch:
             return
-        pixels = np.stack([outcome.pixels for _, outcome in self._batch])
+        pixels = np.stack([addition.outcome.pixels for addition in batch])
         embeddings = self.embedder.encode_pixels(pixels, token_bytes=self.manifest.token_bytes)
         buckets = width_of(embeddings.dims, self.manifest.widths)
-        rows = [
-            _row(item, outcome, int(dim), int(bucket))
-            for (item, outcome), dim, bucket in zip(self._batch, embeddings.dims, buckets, strict=True)
-        ]
-        replaced = [self._known[row.id].place for row in rows if row.id in self._known]
-        # In one step: Ctrl-C may come between any two.
-        self._encoded.append(_Encoded(rows, embeddings.vectors, embeddings.tokens, replaced))
-        self._batch = []
-        self._num["added"] += len(rows) - len(replaced)
-        self._num["updated"] += len(replaced)
-        for row in rows:
-            self._failures.forget(row.id)
+        additions = [Addition(item, replace(outcome, pixels=None), replaces) for item, outcome, replaces in batch]
+        self._pending.encoded(Encoded(additions, embeddings.dims, buckets, embeddings.vectors, embeddings.tokens))
+        self._num["encoded"] += len(batch)
+
+    def _prune(self, given: "Sequence[_Given]") -> None:
+        for source in given:
+            ids = pruning.vanished(source.source, self._known.by_id, self._seen, self._unread, source.num)
+            ids = [image_id for image_id in ids if not self._pending.drops(image_id)]
+            self._pending.drop(ids)
+            self._num["pruned"] += len(ids)
 
     def _commit(self) -> None:
-        # Ctrl-C may have hit between the publishing and the clearing below: then all is done but the clearing.
-        if self._encoded and read(self.folder).version == self.manifest.version:
-            following = _write(self.folder, self.manifest, self._encoded)
-            shas = {item_id: known.sha256 for item_id, known in self._known.items()}
-            shas |= {row.id: row.sha256 for batch in self._encoded for row in batch.rows}
-            following = replace(following, num_duplicates=num_duplicates(shas.values()))
-            publish(self.folder, following)
-            self.manifest = following
-        self._encoded = []
-        self._failures.save()
+        ready = self._pending.ready(self._known)
+        with writing(self.folder):
+            # Ctrl-C may have hit between the publishing and the noting below: then all is done but the noting.
+            if ready is not None and read(self.folder).version == self.manifest.version:
+                token_dim = getattr(self.embedder, "token_dim", 0)
+                written = committing.write(self.folder, self.manifest, self._known, ready, token_dim=token_dim)
+                publish(self.folder, written.state)
+                self.manifest = written.state
+                self._pending.committed(ready)
+                written.note(self._known)
+                for row in written.rows:
+                    self._failures.forget(row.id)
+            self._failures.save()
         self._committed_at = time.monotonic()
 
     def _count(self, sources: Sequence[str | Path]) -> int | None:
@@ -192,46 +239,10 @@ class Ingest:
         return tqdm(total=total, unit=" images", disable=not self.config.show_progress_bar)
 
 
-class _Encoded(NamedTuple):
-    """A batch that waits to be committed: N rows, their vectors (N, 512), their tokens if they are to have any.
+@dataclass
+class _Given:
+    """A source, its pictures, and how many of them it gave so far."""
 
-    And the places of the rows that they replace.
-    """
-
-    rows: list[Row]
-    vectors: np.ndarray
-    tokens: "Tokens | None"
-    replaced: list[segments.Place]
-
-
-def _write(folder: Path, state: Manifest, encoded: Sequence[_Encoded]) -> Manifest:
-    """Write all batches as one segment; returns the manifest that is to say so."""
-    new_id = f"{state.version + 1:06d}-{uuid4().hex[:8]}"
-    rows = [row for batch in encoded for row in batch.rows]
-    vectors = np.concatenate([batch.vectors for batch in encoded])
-    replaced = [place for batch in encoded for place in batch.replaced]
-    tokens = _joined([batch.tokens for batch in encoded]) if state.token_bytes else None
-    segment = segments.write(folder, new_id, rows, vectors, state.dtype, tokens=tokens, token_bytes=state.token_bytes)
-    tombstones = [segments.write_tombstones(folder, new_id, replaced)] if replaced else []
-    return state.following("add", segments=(*state.segments, segment), tombstones=(*state.tombstones, *tombstones))
-
-
-def _joined(tokens: Sequence["Tokens"]) -> "Tokens":
-    from retrieval.tokens import Tokens  # imports torch: only once there is something that was encoded by it
-
-    return Tokens.concatenate(tokens)
-
-
-def _row(item: Item, outcome: Outcome, dim: int, bucket: int) -> Row:
-    return Row(
-        id=item.id,
-        uri=item.uri,
-        sha256=outcome.sha256,
-        width=outcome.width,
-        height=outcome.height,
-        num_bytes=outcome.num_bytes,
-        dim=dim,
-        bucket=bucket,
-        label=item.label,
-        columns=item.columns,
-    )
+    source: str | Path
+    items: Iterator[Item]
+    num: int = 0

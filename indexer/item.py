@@ -13,7 +13,9 @@ class Item:
     """A picture, not yet decoded: its bytes are in `data`, or in the file `path`.
 
     `id` is unique in its source, `uri` says for good where the picture is (`indexer.corpus.read_image` reads it),
-    `source` names the source in a word. A `problem` says why there is no picture after all.
+    `source` names the source in a word. `listed_in` is the table that lists the file `path`, None for one that was
+    found in a folder or named itself. A `problem` says why there is no picture after all; where it `breaks_off`, what
+    would follow in the table or archive cannot be read either.
     """
 
     id: str
@@ -23,4 +25,6 @@ class Item:
     path: Path | None = None
     label: str | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    listed_in: str | None = None
     problem: str | None = None
+    breaks_off: bool = False

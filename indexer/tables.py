@@ -79,7 +79,13 @@ def _parquet_items(path: Path, file: pq.ParquetFile, columns: Columns) -> Iterat
                         number += 1
             except (OSError, pa.ArrowException) as error:
                 problem = f"expected rows up to {last}, but cannot read them: {str(error).splitlines()[0]}"
-                yield Item(id=f"{path.name}#{number}", uri=f"{path}#{number}", source=path.stem, problem=problem)
+                yield Item(
+                    id=f"{path.name}#{number}",
+                    uri=f"{path}#{number}",
+                    source=path.stem,
+                    problem=problem,
+                    breaks_off=True,
+                )
 
 
 def _row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
@@ -119,6 +125,7 @@ def _item(path: Path, columns: Columns, number: int, values: dict[str, Any]) -> 
         path=file,
         label=None if label is None else str(label),
         columns={name: values[name] for name in columns.users},
+        listed_in=str(path) if file else None,
         problem=None if data is not None or file else f"expected a picture in column {columns.image!r}, got none",
     )
 

@@ -91,6 +91,7 @@ def test_index_says_what_it_did_and_a_second_run_touches_nothing_else(spyglass, 
     first = spyglass(*command)
     assert first.code == 0
     keys = ["added", "unchanged", "updated", "skipped", "seconds", "images_per_second", "failures"]
+    keys += ["renamed", "duplicates", "pruned"]
     assert list(first.json) == keys
     assert [first.json[key] for key in keys[:4]] == [3, 0, 0, 0]
     assert first.json["seconds"] > 0 and first.json["images_per_second"] > 0 and first.json["failures"] == []

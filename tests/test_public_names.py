@@ -121,4 +121,7 @@ def test_what_a_hit_and_a_report_hold():
         "seconds",
         "images_per_second",
         "failures",
+        "renamed",
+        "duplicates",
+        "pruned",
     ]

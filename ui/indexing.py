@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval.errors import SourceError
+from retrieval.errors import SourceError, UsageError
 from ui.endings import SKIPPED
 from ui.opening import open_or_create
 from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
@@ -13,11 +13,11 @@ from ui.printing import shows_bars
 
 
 def index(
-    sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE", help="Folders, image files, .parquet, .csv or .tar.", show_default=False),
-    ],
     index: IndexFolder,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SOURCE", help="Folders, image files, .parquet, .csv or .tar.", show_default=False),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -59,24 +59,41 @@ def index(
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="Skip pictures that cannot be read, or stop.")
     ] = OnError.skip,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Delete from the index what these sources once gave and do not give any more."),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Instead of sources: what could not be read by earlier runs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Add pictures to an index; make it first if there is none.
 
-    Running it again adds what is new, updates what changed and keeps the rest untouched. An interrupted run is taken
-    up where it was by the same command. Exits with 3 if some pictures were skipped.
+    Running it again adds what is new, updates what changed and keeps the rest untouched. A renamed file keeps its
+    vector, and an exact duplicate is a further name of the same picture: neither is encoded again. An interrupted run
+    is taken up where it was by the same command. Exits with 3 if some pictures were skipped.
+
+    With --prune what has vanished from a source is deleted. A source that is missing, or gives no picture at all where
+    it gave some before (a disk that is not mounted), is an error, and nothing of it is deleted.
 
     \b
     Examples:
       spyglass index photos/ --index photos.index
       spyglass index photos/ more/cat.jpg --index photos.index --label-from parent --exclude-dir thumbnails
       spyglass index products.parquet --index products.index --label-from category --json
+      spyglass index photos/ --index photos.index --prune
+      spyglass index --retry-failed --index photos.index
     """
     from ui import reports
 
+    sources = sources or []
+    if bool(sources) == retry_failed:
+        got = "both" if retry_failed else "neither"
+        raise UsageError(f"expected sources or --retry-failed, got {got}; name a folder of pictures, for example")
     for source in sources:
         # Seen to before an index is made, so that a typing error leaves nothing behind.
-        if not Path(source).exists():
+        if "://" not in source and not Path(source).exists():
             raise SourceError(f"expected a folder or file to index, found nothing at {source}; check the path")
     target = open_or_create(index, model, device, index_type=index_type, token_bytes=token_bytes)
     report = target.add(
@@ -86,6 +103,8 @@ def index(
         num_workers=workers,
         batch_size=batch_size,
         on_error=on_error.value,
+        prune=prune,
+        retry_failed=retry_failed,
         show_progress_bar=shows_bars(),
     )
     typer.echo(reports.added_json(report) if as_json else reports.added_text(report, index))

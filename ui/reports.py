@@ -73,6 +73,10 @@ def added_json(report: "AddReport") -> str:
 def added_text(report: "AddReport", index: Path) -> str:
     """`index`: what became of the pictures, and which were skipped and why."""
     counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "unchanged", "skipped"))
+    # What happens now and then is told when it does.
+    counts += "".join(
+        f", {getattr(report, name)} {name}" for name in ("renamed", "duplicates", "pruned") if getattr(report, name)
+    )
     head = f"{index}: {counts} in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)"
     return "\n".join([head, *skipped_lines(report.failures)])
 
@@ -100,6 +104,7 @@ def info_text(facts: Mapping[str, Any]) -> str:
     per_image = facts["bytes_per_image"]
     figures = [
         ("images", f"{facts['images']:,}"),
+        ("duplicates", f"{facts['duplicates']:,} of them"),
         ("segments", str(facts["segments"])),
         ("mean dim", "-" if mean_dim is None else f"{mean_dim:.1f} of {MAX_DIM}"),
         ("size", size(facts["size_bytes"])),

@@ -1,0 +1,320 @@
+"""Keeping up with sources that change: renames, copies, metadata, what has vanished, and what is tried again."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import ToyEmbedder, png, write_pngs
+
+from indexer import Index
+from indexer.known_rows import Known, KnownRows
+from indexer.names import num_duplicates
+from indexer.pruning import vanished
+from indexer.segments import Place
+from retrieval.errors import SourceError, UsageError
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    return write_pngs(tmp_path / "photos", range(6))
+
+
+@pytest.fixture
+def index(tmp_path) -> Index:
+    return Index.create(tmp_path / "p.index", ToyEmbedder(), dtype="float32")
+
+
+def add(index: Index, *sources, **options) -> dict[str, int]:
+    """What became of the pictures: the counts that are not 0, and how many the model saw."""
+    before = index.embedder.encoded
+    report = index.add(*sources, num_workers=0, **options)
+    names = ("added", "unchanged", "updated", "skipped", "renamed", "duplicates", "pruned")
+    counts = {name: getattr(report, name) for name in names}
+    counts["encoded"] = index.embedder.encoded - before
+    assert index.verify() == []
+    return {name: num for name, num in counts.items() if num}
+
+
+def ids(index: Index) -> list[str]:
+    return sorted(index.catalog()["id"])
+
+
+def best(index: Index, seed: int, **options) -> tuple[str, tuple[str, ...]]:
+    hit = index.search(png(seed), top_k=1, **options)[0]
+    assert hit.similarity > 0.999
+    return hit.id, hit.names
+
+
+def tokens_of(index: Index, image_id: str) -> list[list[int]]:
+    gallery = index._open_gallery()
+    return gallery.tokens.take(np.array([gallery.catalog.find([image_id])[image_id]])).values.tolist()
+
+
+def test_a_renamed_file_keeps_its_vector_and_tokens_and_gets_its_new_id(index, photos):
+    add(index, photos)
+    vectors, tokens = index._open_gallery().vectors(np.arange(6)), tokens_of(index, "002.png")
+    (photos / "sub").mkdir()
+    (photos / "002.png").rename(photos / "sub" / "new.png")
+    assert add(index, photos) == {"unchanged": 5, "renamed": 1}
+    assert ids(index) == ["000.png", "001.png", "003.png", "004.png", "005.png", "sub/new.png"]
+    assert best(index, 2) == ("sub/new.png", ())
+    assert index.search(png(2), top_k=1)[0].uri == str(photos / "sub" / "new.png")
+    gallery = index._open_gallery()
+    assert gallery.vectors(np.array([gallery.catalog.find(["sub/new.png"])["sub/new.png"]])).tolist() == [
+        vectors[2].tolist()
+    ]
+    assert tokens_of(index, "sub/new.png") == tokens
+    assert add(index, photos) == {"unchanged": 6}
+
+
+def test_names_that_are_swapped_or_passed_on_need_no_model(index, photos):
+    add(index, photos)
+    (photos / "000.png").rename(photos / "x")
+    (photos / "001.png").rename(photos / "000.png")
+    (photos / "x").rename(photos / "001.png")
+    assert add(index, photos) == {"unchanged": 4, "updated": 2}
+    assert best(index, 0) == ("001.png", ()) and best(index, 1) == ("000.png", ())
+    (photos / "005.png").rename(photos / "006.png")
+    (photos / "004.png").rename(photos / "005.png")
+    assert add(index, photos, commit_seconds=0) == {"unchanged": 4, "updated": 1, "duplicates": 1}
+    assert add(index, photos, prune=True) == {"unchanged": 6, "pruned": 1}
+    assert best(index, 5) == ("006.png", ()) and best(index, 4) == ("005.png", ())
+
+
+@pytest.mark.parametrize("commit_seconds", [0, 1000])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_copies_are_encoded_once_in_one_run_and_in_the_next(index, photos, commit_seconds, batch_size):
+    for name in ("000 copy.png", "005 copy.png", "zz.png"):
+        shutil.copy(photos / f"{5 if name[0] == 'z' else int(name[:3]):03d}.png", photos / name)
+    options = {"commit_seconds": commit_seconds, "batch_size": batch_size}
+    assert add(index, photos, **options) == {"added": 6, "duplicates": 3, "encoded": 6}
+    assert best(index, 0) == ("000 copy.png", ("000.png",))
+    assert best(index, 5) == ("005 copy.png", ("005.png", "zz.png"))
+    shutil.copy(photos / "001.png", photos / "000.jpg")
+    assert add(index, photos, **options) == {"unchanged": 9, "duplicates": 1}
+    assert best(index, 1) == ("000.jpg", ("001.png",))
+    assert tokens_of(index, "000.jpg") == tokens_of(index, "001.png")
+    assert index.info()["duplicates"] == 4 and add(index, photos) == {"unchanged": 10}
+
+
+def test_a_copy_that_is_changed_is_a_picture_of_its_own_and_the_other_names_stay(index, photos):
+    shutil.copy(photos / "003.png", photos / "000 copy.png")
+    add(index, photos)
+    (photos / "000 copy.png").write_bytes(png(103))
+    assert add(index, photos) == {"unchanged": 6, "updated": 1, "encoded": 1}
+    assert best(index, 3) == ("003.png", ()) and best(index, 103) == ("000 copy.png", ())
+    (photos / "000 copy.png").write_bytes(png(4))
+    assert add(index, photos) == {"unchanged": 6, "updated": 1}
+    assert best(index, 4) == ("000 copy.png", ("004.png",))
+
+
+def test_one_of_several_names_is_renamed_or_vanishes(index, photos):
+    shutil.copy(photos / "003.png", photos / "a.png")
+    add(index, photos)
+    (photos / "003.png").rename(photos / "b.png")
+    assert add(index, photos) == {"unchanged": 6, "renamed": 1}
+    assert best(index, 3) == ("a.png", ("b.png",))
+    (photos / "a.png").unlink()
+    assert add(index, photos, prune=True) == {"unchanged": 6, "pruned": 1}
+    assert best(index, 3) == ("b.png", ())
+
+
+def test_a_name_that_another_file_takes_over_in_the_same_run(index, tmp_path, photos):
+    """The old file was renamed, and in another source there is one of its old name: no row is deleted twice."""
+    add(index, photos)
+    (photos / "000.png").rename(photos / "new.png")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "000.png").write_bytes(png(200))
+    for sources in ((photos, other), (other, photos)):
+        changed = Index.create(tmp_path / f"{sources[0].name}.index", ToyEmbedder())
+        (photos / "new.png").rename(photos / "000.png")
+        add(changed, photos)
+        (photos / "000.png").rename(photos / "new.png")
+        add(changed, *sources)
+        assert ids(changed) == ["000.png", "001.png", "002.png", "003.png", "004.png", "005.png", "new.png"]
+        assert best(changed, 0) == ("new.png", ()) and best(changed, 200) == ("000.png", ())
+
+
+def write_table(path: Path, rows: dict[str, int], **columns) -> Path:
+    images = [png(seed) for seed in rows.values()]
+    pq.write_table(pa.table({"id": [*rows], "image": images, **columns}), path)
+    return path
+
+
+def test_metadata_that_changes_is_updated_without_the_model(index, tmp_path):
+    path = write_table(tmp_path / "shop.parquet", {"a": 1, "b": 2}, label=["cat", "dog"], price=[1.5, 2.0])
+    assert add(index, path) == {"added": 2, "encoded": 2}
+    assert add(index, path) == {"unchanged": 2}
+    for label, price, columns in ((["cat", "cow"], [1.5, 2.0], {}), (["cat", "cow"], [1.5, 7.0], {"shop": ["x", "y"]})):
+        write_table(path, {"a": 1, "b": 2}, label=label, price=price, **columns)
+        changed = 2 if columns else 1
+        expected = {"unchanged": 2 - changed, "updated": changed}
+        assert add(index, path) == {name: num for name, num in expected.items() if num}
+        assert add(index, path) == {"unchanged": 2}
+    (hit,) = index.search(png(2), top_k=1)
+    assert (hit.label, hit.columns) == ("cow", {"price": 7.0, "shop": "y"})
+    write_table(path, {"a": 1, "b": 2}, label=["cat", None], price=[1.5, None])
+    assert add(index, path) == {"updated": 2}
+    assert (index.search(png(2), top_k=1)[0].label, add(index, path)) == (None, {"unchanged": 2})
+
+
+def test_columns_of_every_kind_are_found_unchanged(index, tmp_path):
+    from datetime import date, datetime
+    from decimal import Decimal
+
+    path = write_table(
+        tmp_path / "kinds.parquet",
+        {"a": 1, "b": 2},
+        day=[date(2020, 1, 2), None],
+        moment=pa.array([datetime(2020, 1, 2, 3, 4, 5, 6)] * 2, pa.timestamp("ns")),
+        price=[Decimal("1.50"), Decimal("2.00")],
+        nothing=[None, float("nan")],
+        width=[7, 8],
+        flag=[True, None],
+        big=pa.array([2**63, 1], pa.uint64()),
+    )
+    assert add(index, path)["added"] == 2
+    assert add(index, path) == {"unchanged": 2}
+
+
+def test_a_folder_without_label_from_takes_no_labels_away(index, photos):
+    add(index, photos, label_from="parent")
+    assert add(index, photos) == {"unchanged": 6}
+    (photos / "003.png").write_bytes(png(103))
+    assert add(index, photos) == {"unchanged": 5, "updated": 1, "encoded": 1}
+    assert set(index.catalog()["label"]) == {"photos"}
+    photos.rename(photos.with_name("pictures"))
+    assert add(index, photos.with_name("pictures"), label_from="parent") == {"updated": 6}
+    assert set(index.catalog()["label"]) == {"pictures"}
+
+
+def test_prune_deletes_what_a_folder_lacks_and_nothing_of_other_sources(index, tmp_path, photos):
+    other = write_pngs(tmp_path / "photos and more", range(10, 12))
+    table = write_table(photos / "shop.parquet", {"sku": 20})
+    listed = tmp_path / "paths.csv"
+    (tmp_path / "lone.png").write_bytes(png(21))
+    listed.write_text("id,path\nlisted,photos/004.png\nlone,lone.png\n")
+    add(index, photos, other, table, listed)
+    for path in (photos / "001.png", other / "010.png", table, photos / "004.png"):
+        path.unlink()
+    assert add(index, photos) == {"unchanged": 4}  # nothing is deleted that was not asked for
+    assert add(index, photos, prune=True) == {"unchanged": 4, "pruned": 2}
+    assert ids(index) == ["000.png", "002.png", "003.png", "005.png", "010.png", "011.png", "listed", "lone", "sku"]
+    listed.write_text("id,path\nlisted,photos/004.png\n")
+    assert add(index, listed, prune=True) == {"skipped": 1, "pruned": 1}
+    assert ids(index) == ["000.png", "002.png", "003.png", "005.png", "010.png", "011.png", "listed", "sku"]
+
+
+def test_prune_of_a_table_deletes_the_rows_that_it_lacks(index, tmp_path):
+    path = write_table(tmp_path / "shop.parquet", {"a": 1, "b": 2, "c": 3})
+    add(index, path)
+    write_table(path, {"b": 2, "c": 3})  # the rows move up
+    assert add(index, path, prune=True) == {"updated": 2, "pruned": 1}
+    assert ids(index) == ["b", "c"] and index.read_image(index.search(png(3), top_k=1)[0].uri) == png(3)
+
+
+def test_prune_refuses_a_source_that_is_missing_or_empty(index, tmp_path, photos):
+    other = write_pngs(tmp_path / "other", range(20, 22))
+    add(index, photos, other)
+    away = photos.rename(tmp_path / "away")
+    with pytest.raises(SourceError, match="found nothing at .*photos"):
+        index.add(other, photos, num_workers=0, prune=True)
+    photos.mkdir()
+    (other / "020.png").unlink()
+    message = "expected pictures in .*photos to tell by .*, found none, where the index has 6 from there; is it mounted"
+    with pytest.raises(SourceError, match=message):
+        index.add(photos, other, num_workers=0, prune=True)
+    assert len(ids(index)) == 8 and index.verify() == []
+    photos.rmdir()
+    away.rename(photos)
+    assert add(index, photos, other, prune=True) == {"unchanged": 7, "pruned": 1}
+
+
+def test_prune_leaves_what_could_not_be_read(index, photos, tmp_path, monkeypatch):
+    """A broken picture, a folder that may not be entered, an archive that breaks off: nothing of them has vanished."""
+    from indexer import folders
+
+    (photos / "sub").mkdir()
+    (photos / "003.png").rename(photos / "sub" / "003.png")
+    add(index, photos)
+    (photos / "001.png").write_bytes(b"")
+    (photos / "002.png").unlink()
+    scandir = os.scandir
+
+    def refused(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(folders.os, "scandir", refused)
+    assert add(index, photos, prune=True) == {"unchanged": 3, "skipped": 2, "pruned": 1}
+    assert ids(index) == ["000.png", "001.png", "004.png", "005.png", "sub/003.png"]
+
+
+def test_prune_by_hand():
+    def known(uri, listed_in=None):
+        return Known(uri, "s", Place(segment="s", row=0, dim=1, bucket=32), listed_in)
+
+    rows = {
+        "a": known("/p/a.png"),
+        "b": known("/p/sub/b.png"),
+        "c": known("/pq/c.png"),
+        "d": known("/p/t.tar#d.png"),
+        "e": known("/p/e.png", listed_in="/p/list.csv"),
+        "f": known("/p/f.png"),
+    }
+    seen = {"a": "/p/a.png", "sub/f": "/p/f.png"}
+    assert vanished("/p", rows, seen, (), 2) == ["b"]
+    assert vanished("/p/", rows, seen, (), 2) == ["b"]
+    assert vanished("/", rows, seen, (), 2) == ["b", "c"]
+    assert vanished("/p", rows, seen, {"/p/sub"}, 2) == [] and vanished("/p", rows, seen, {"/p"}, 2) == []
+    assert vanished("/p/t.tar", rows, seen, (), 2) == ["d"] and vanished("/p/list.csv", rows, seen, (), 2) == ["e"]
+    assert vanished("/p/t.tar", rows, seen, {"/p/t.tar"}, 2) == []
+    assert vanished("/p/list.csv", rows, seen, {"/p/list.csv"}, 2) == []
+    assert vanished("/q", rows, seen, (), 0) == []
+    with pytest.raises(SourceError, match="the index has 1 from there"):
+        vanished("/pq", rows, seen, (), 0)
+
+
+def test_what_failed_is_tried_again_alone(index, photos, tmp_path):
+    path = write_table(tmp_path / "shop.parquet", {"a": 31, "b": 32}, price=[1, 2])
+    whole = path.read_bytes()
+    pq.write_table(pa.table({"id": ["a", "b"], "image": [png(31), b""], "price": [1, 2]}), path)
+    (photos / "003.png").write_bytes(b"")
+    (photos / "004.png").write_bytes(b"no picture")
+    assert add(index, photos, path) == {"added": 5, "skipped": 3, "encoded": 5}
+    (photos / "003.png").write_bytes(png(3))
+    path.write_bytes(whole)
+    (photos / "new.png").write_bytes(png(9))
+    assert add(index, retry_failed=True) == {"added": 2, "skipped": 1, "encoded": 2}
+    assert best(index, 32) == ("b", ()) and index.search(png(32), top_k=1)[0].columns == {"price": 2}
+    (line,) = (index.path / "failures.jsonl").read_text().splitlines()
+    assert json.loads(line)["id"] == "004.png"
+    with pytest.raises(UsageError, match="expected no sources with retry_failed, got 1"):
+        index.add(photos, retry_failed=True)
+    with pytest.raises(UsageError, match="expected prune or retry_failed, got both"):
+        index.add(prune=True, retry_failed=True)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from("stu")), max_size=8),
+    st.sets(st.integers(0, 5)),
+    st.lists(st.sampled_from("stuv"), max_size=4),
+)
+def test_the_number_of_duplicates_is_kept_up(rows, dropped, added):
+    known = KnownRows({})
+    for number, (name, sha256) in enumerate(rows):
+        known.put(str(name), Known(f"/{name}", sha256, Place(segment="s", row=number, dim=1, bucket=32)))
+    dropped = [str(name) for name in dropped if str(name) in known.by_id]
+    after = [row.sha256 for name, row in known.by_id.items() if name not in dropped] + added
+    assert known.num_duplicates(dropped, added) == num_duplicates(after)
+    for sha256 in "stu":
+        assert sorted(known.ids_of(sha256)) == sorted(name for name, row in known.by_id.items() if row.sha256 == sha256)
