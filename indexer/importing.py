@@ -8,7 +8,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from indexer import creating, exported, ids, manifest, segments
+from indexer import creating, exported, known_rows, manifest, segments
 from indexer.durable import sole_writer, writing
 from indexer.exported import Head
 from indexer.imported_rows import block_of
@@ -57,7 +57,7 @@ class _Import:
         self._state = state
         self._file = file
         self._head = head
-        self._known = ids.read_known(folder, state)
+        self._known = known_rows.read(folder, state).by_id
         self._sha256_of = {image_id: known.sha256 for image_id, known in self._known.items()}
         self._seen: set[str] = set()
         self._replaced: list[segments.Place] = []
