@@ -1,0 +1,133 @@
+"""The command `index`, end to end: changes of a folder told in text and JSON, wrong usage, and a Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy import ToyEmbedder, png, write_pngs
+
+from indexer import Index
+from ui import cli
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    return write_pngs(tmp_path / "photos", range(6))
+
+
+@pytest.fixture
+def spyglass(tmp_path, monkeypatch, capsys):
+    """Runs a command line on an index of toy vectors: its exit code, stdout and stderr."""
+    Index.create(tmp_path / "p.index", ToyEmbedder())
+    monkeypatch.setattr("retrieval.Embedder.load", lambda *_, **__: ToyEmbedder())
+
+    def call(command, *arguments):
+        capsys.readouterr()
+        options = ("--workers", "0") if command == "index" else ()
+        code = cli.run([command, *map(str, arguments), "--index", str(tmp_path / "p.index"), *options])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_changes_are_told(spyglass, photos):
+    _, out, _ = spyglass("index", photos)
+    assert "6 added, 0 updated, 0 unchanged, 0 skipped in" in out
+    (photos / "003.png").rename(photos / "new.png")
+    (photos / "copy.png").write_bytes(png(1))
+    (photos / "005.png").unlink()
+    code, out, err = spyglass("index", photos, "--prune")
+    assert (code, err) == (0, "")
+    assert "0 added, 0 updated, 4 unchanged, 0 skipped, 1 renamed, 1 duplicates, 1 pruned in" in out
+    code, out, _ = spyglass("index", photos, "--prune", "--json")
+    counts = {name: num for name, num in json.loads(out).items() if num and "second" not in name}
+    assert (code, counts) == (0, {"unchanged": 6})
+    _, out, _ = spyglass("info")
+    assert "duplicates  1 of them\n" in out
+
+
+def test_hits_tell_their_other_names(spyglass, photos):
+    (photos / "copy.png").write_bytes(png(1))
+    spyglass("index", photos)
+    _, out, _ = spyglass("search", photos / "001.png", "-k", 2, "--json", "--no-rerank")
+    assert [(hit["id"], hit["names"]) for hit in json.loads(out)["hits"]][0] == ("001.png", ["copy.png"])
+    _, out, _ = spyglass("search", photos / "001.png", "-k", 2, "--no-rerank")
+    heading, first, second = out.splitlines()
+    assert heading.split()[-2:] == ["also", "picture"] and first.split()[-2] == "copy.png"
+    _, out, _ = spyglass("search", photos / "001.png", "-k", 1, "--where", "id = 'copy.png'", "--json", "--no-rerank")
+    assert [(hit["id"], hit["names"]) for hit in json.loads(out)["hits"]] == [("copy.png", ["001.png"])]
+
+
+def test_what_failed_is_tried_again(spyglass, photos):
+    (photos / "002.png").write_bytes(b"")
+    assert spyglass("index", photos)[0] == 3
+    (photos / "002.png").write_bytes(png(2))
+    code, out, _ = spyglass("index", "--retry-failed", "--json")
+    assert code == 0 and json.loads(out)["added"] == 1
+
+
+def test_an_emptied_source_is_refused_in_one_line(spyglass, photos):
+    spyglass("index", photos)
+    for path in photos.iterdir():
+        path.unlink()
+    code, out, err = spyglass("index", photos, "--prune")
+    assert (code, out) == (1, "") and err.startswith("error: expected pictures in") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("photos", "--retry-failed"), ("--retry-failed", "--prune")])
+def test_wrong_usage(spyglass, arguments):
+    code, out, err = spyglass("index", *arguments)
+    assert (code, out) == (2, "") and err.startswith("error: expected ") and err.count("\n") == 1
+
+
+CHILD = """
+import os, pathlib, retrieval, toy
+from ui import cli
+
+class Slow(toy.ToyEmbedder):
+    def encode_pixels(self, pixels, **options):
+        if self.encoded == 8:
+            pathlib.Path(os.environ["MARK"]).touch()
+        return super().encode_pixels(pixels, **options)
+
+retrieval.Embedder.load = lambda *_, **__: Slow(seconds_per_image=float(os.environ["PACE"]))
+cli.main()
+"""
+
+
+def child(photos: Path, index: Path, *, pace: float) -> subprocess.Popen:
+    """`spyglass index` with a toy for a model, of `pace` seconds a picture, which makes the file `mark` after eight."""
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    arguments = ["index", str(photos), "--index", str(index), "--batch-size", "4", "--workers", "1", "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments],
+        env={**os.environ, "PYTHONPATH": paths, "PACE": str(pace), "MARK": str(index.with_name("mark"))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_commits_what_is_encoded_and_exits_with_130(tmp_path):
+    photos, path = write_pngs(tmp_path / "photos", range(60)), tmp_path / "p.index"
+    with child(photos, path, pace=0.1) as process:
+        while not (tmp_path / "mark").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted; what was saved before stays\n"
+    index = Index.open(path, ToyEmbedder())
+    num_kept = index.info()["images"]
+    assert 8 <= num_kept < 60 and index.verify() == []
+    with child(photos, path, pace=0) as process:
+        out, _ = process.communicate(timeout=60)
+    report = json.loads(out)
+    assert (process.returncode, report["added"], report["unchanged"]) == (0, 60 - num_kept, num_kept)
+    assert Index.open(path, ToyEmbedder()).info()["images"] == 60
