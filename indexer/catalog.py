@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,15 @@ class Catalog:
         return self.table.column_names
 
     def column(self, name: str) -> pa.Array:
-        """The values of one column in all rows, in one piece: it is read when it is first asked for, and kept."""
+        """The values of one column in all rows, in one piece: it is read when it is first asked for, and kept.
+
+        Raises `UsageError` where there is no such column.
+        """
+        names = self.column_names
+        if name not in names:
+            meant = get_close_matches(str(name), names, n=1, cutoff=0.5)
+            hint = f"; did you mean {meant[0]!r}?" if meant else ""
+            raise UsageError(f"expected a column, one of {', '.join(names)}, got {name!r}{hint}")
         if name not in self._whole_columns:
             self._whole_columns[name] = self._column(name).combine_chunks()
         return self._whole_columns[name]
@@ -139,7 +148,7 @@ class Catalog:
             return numbers[self.live[numbers]]
         if not isinstance(condition, Mapping):
             raise UsageError(f"expected a condition in SQL, or a mapping of columns to rules, got {condition!r}")
-        return np.flatnonzero(conditions.holds(condition, len(self.live), self.column_names, self.column) & self.live)
+        return np.flatnonzero(conditions.holds(condition, len(self.live), self.column) & self.live)
 
 
 def _array(values: list[Any]) -> pa.Array:

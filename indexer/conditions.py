@@ -1,10 +1,9 @@
 """Structured filters: a rule for each column, as plain values, compared by Arrow; no text is ever parsed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -19,22 +18,15 @@ OPERATORS = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "not_in", "contains", "
 _ORDERS = {"gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less, "lte": pc.less_equal}
 
 
-def holds(
-    where: Mapping[str, Any], num_rows: int, names: Sequence[str], column: Callable[[str], pa.Array]
-) -> np.ndarray:
+def holds(where: Mapping[str, Any], num_rows: int, column: Callable[[str], pa.Array]) -> np.ndarray:
     """For which of the rows all rules hold, (num_rows,) bool; a rule is as in `Index.search`. Raises `UsageError`.
 
-    `names` are those of the columns that there are, of which `column` gives the values, (num_rows,).
+    `column` gives the values (num_rows,) of a column by its name, and raises where there is none.
     """
     kept = np.ones(num_rows, dtype=bool)
     for name, rule in where.items():
-        if name not in names:
-            meant = get_close_matches(str(name), names, n=1, cutoff=0.5)
-            hint = f"; did you mean {meant[0]!r}?" if meant else ""
-            raise UsageError(f"expected a column, one of {', '.join(names)}, got {name!r}{hint}")
-        parts = _parts(name, rule)
         values = _Column(name, column(name))
-        for operator, value in parts:
+        for operator, value in _parts(name, rule):
             kept &= values.where(operator, value)
     return kept
 

@@ -34,6 +34,10 @@ class Gallery(NamedTuple):
         firsts = self.names.firsts(np.fromiter(found.values(), np.int64, len(found)))
         return dict(zip(found, firsts.tolist(), strict=True))
 
+    def searched_rows(self) -> np.ndarray:
+        """The numbers (N,) int64, rising, of the rows that a search looks at."""
+        return np.setdiff1d(np.flatnonzero(self.catalog.live), self.names.further, assume_unique=True)
+
     def vectors(self, numbers: np.ndarray) -> np.ndarray:
         """The stored vectors of the live rows `numbers` (..., K), (..., K, D) float32, zero beyond their buckets."""
         vectors = self.buckets.vectors(self.names.firsts(np.ravel(numbers)))

@@ -296,6 +296,9 @@ class Index:
         crop: tuple[int, int, int, int] | None = None,
         where: str | Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        group_by: str | None = None,
+        group_size: int = 1,
+        diverse: float | None = None,
         rerank: int | None = None,
         ranker: Any = None,
         expand: int = 0,
@@ -327,6 +330,11 @@ class Index:
         The `expand` best hits then join the query for a second search, whose hits these are: with them, and in
         `similarity_rank`, "the query" is the one so expanded.
 
+        With `group_by`, a column, no more than the `group_size` best of each of its values are hits; an image without a
+        value stands for itself. With `diverse`, 0 to 1, the 200 best are put in an order that weighs how much they are
+        like those before them against their relevance (maximal marginal relevance, whose λ is 1 - `diverse`):
+        scores then rise and fall.
+
         All of that makes one ranking, whatever `offset` and `top_k` are: the hits are the `top_k` of it after the first
         `offset`, so that pages put one after the other hold every image once.
 
@@ -342,6 +350,9 @@ class Index:
             crop=crop,
             where=where,
             min_score=min_score,
+            group_by=group_by,
+            group_size=group_size,
+            diverse=diverse,
             rerank=rerank,
             ranker=ranker,
             expand=expand,

@@ -43,15 +43,19 @@ class Names:
         """
         if matching is None or not len(self._rows):
             return numbers
-        return np.array([self._first_among(number, matching) for number in numbers.tolist()], dtype=np.int64)
+        shown = numbers.copy()
+        for place in np.flatnonzero(np.isin(numbers, self._rows)).tolist():
+            shown[place] = self._first_among(int(numbers[place]), matching)
+        return shown
 
     def others(self, number: int) -> tuple[str, ...]:
         """The ids of the other rows of a row's picture, in order."""
         return tuple(name for row, name in self._picture_of.get(number, {}).items() if row != number)
 
     def _first_among(self, number: int, matching: np.ndarray) -> int:
-        rows = np.array([*self._picture_of.get(number, [number])])
-        return int(rows[np.isin(rows, matching)][0])
+        rows = np.array([*self._picture_of[number]])
+        places = np.searchsorted(matching, rows).clip(max=len(matching) - 1)
+        return int(rows[matching[places] == rows][0])
 
 
 def find(ids: pa.ChunkedArray, sha256s: pa.ChunkedArray, live: np.ndarray) -> Names:

@@ -68,24 +68,34 @@ class Ranking:
                 Ranked(scores, rows, products, np.arange(1, len(rows) + 1)).take(order)
                 for scores, rows, products, order in found
             ]
+        self._read = list(self._heads)
+        self._next_depths = np.full(len(vectors_QD), _FIRST_DEPTH)
+
+    def __len__(self) -> int:
+        return len(self._vectors_QD)
 
     @property
     def num_rows(self) -> int:
         """How many images each ranking has from its beginning to its end."""
         return self._gallery.buckets.num_images if self._allowed is None else len(self._allowed)
 
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows (N,), rising, of all these images."""
+        return self._gallery.searched_rows() if self._allowed is None else self._allowed
+
     def first(self, num: int, queries: np.ndarray | None = None) -> list[Ranked]:
         """The beginnings of the rankings of some `queries` (places; None: all), `num` images of each or more."""
-        places = np.arange(len(self._vectors_QD)) if queries is None else queries
+        places = np.arange(len(self)) if queries is None else queries
         num = min(num, self.num_rows)
-        rankings = [self._heads[place] for place in places]
-        depth = _FIRST_DEPTH
-        while short := [number for number, ranked in enumerate(rankings) if len(ranked.rows) < num]:
-            found = self._gallery.buckets.search(self._vectors_QD[places[short]], depth, allowed=self._allowed)
-            for number, products, rows in zip(short, *found, strict=True):
-                rankings[number] = _continued(rankings[number], self._heads[places[number]], products, rows)
-            depth *= _DEEPENING
-        return rankings
+        while len(short := np.array([place for place in places if len(self._read[place].rows) < num], dtype=np.int64)):
+            depth = self._next_depths[short].min()
+            short = short[self._next_depths[short] == depth]
+            found = self._gallery.buckets.search(self._vectors_QD[short], int(depth), allowed=self._allowed)
+            for place, products, rows in zip(short.tolist(), *found, strict=True):
+                self._read[place] = _continued(self._read[place], self._heads[place], products, rows)
+            self._next_depths[short] = depth * _DEEPENING
+        return [self._read[place] for place in places]
 
 
 def _continued(ranked: Ranked, head: Ranked, products: np.ndarray, rows: np.ndarray) -> Ranked:

@@ -17,6 +17,7 @@ from indexer.query import Queries, as_list, combine
 from indexer.rankers import Rankers
 from indexer.ranking import Ranked, Ranking
 from indexer.search_config import SearchConfig
+from indexer.selection import Selection
 from retrieval.errors import IndexFolderError, SpyglassError, UsageError
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ class Searcher:
         ranker = self._ranker(config)
         matching = None if config.where is None else self.gallery.catalog.where(config.where)
         allowed = None if matching is None else np.unique(self.gallery.names.firsts(matching))
+        selection = Selection(self.gallery, config, matching)
         asked = self._asked(queries, config, with_tokens=ranker is not None)
         ranking = self._ranking(asked, config, allowed, ranker)
-        rankings = ranking.first(config.offset + config.top_k)
+        pages = selection.pages(ranking, is_reranked=ranker is not None)
         return [
-            self._hits(vector, ranked, config, matching, ranker is not None)
-            for vector, ranked in zip(asked.vectors, rankings, strict=True)
+            self._hits(vector, page, config, matching, ranker is not None)
+            for vector, page in zip(asked.vectors, pages, strict=True)
         ]
 
     def encode(self, pictures: Sequence[Any], crop: Crop | None, on_error: str) -> list[EncodedPicture | SpyglassError]:
@@ -109,16 +111,8 @@ class Searcher:
         return Ranking(self.gallery, asked, expanded(asked.vectors, self.gallery.vectors(best)), **settings)
 
     def _hits(
-        self,
-        vector: np.ndarray,
-        ranked: Ranked,
-        config: SearchConfig,
-        matching: np.ndarray | None,
-        is_reranked: bool,
+        self, vector: np.ndarray, page: Ranked, config: SearchConfig, matching: np.ndarray | None, is_reranked: bool
     ) -> list[Hit]:
-        if config.min_score is not None:
-            ranked = ranked.take(ranked.products >= config.min_score)
-        page = ranked.take(slice(config.offset, config.offset + config.top_k))
         return hits_of(
             self.gallery.catalog,
             vector,

@@ -87,6 +87,7 @@ def test_parameters(module, name, expected):
         (
             "search",
             ["query", "top_k", "offset", "weights", "subtract", "crop", "where", "min_score"]
+            + ["group_by", "group_size", "diverse"]
             + ["rerank", "ranker", "expand", "metadata", "user"],
         ),
         ("search_many", ["queries", "options"]),
