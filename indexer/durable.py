@@ -68,9 +68,11 @@ def sole_writer(lock: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    # Read first: some versions of filelock empty the file while they try.
-    holder = lock.read_text("utf-8", errors="replace").strip() if lock.exists() else ""
+    holder = ""
     try:
+        if lock.exists():
+            # Read first: some versions of filelock empty the file while they try.
+            holder = lock.read_text("utf-8", errors="replace").strip()
         held = FileLock(lock).acquire(timeout=0)
     except Timeout:
         who = f"process {holder}" if holder.isdigit() else "another process"

@@ -29,6 +29,20 @@ class FileRecord:
         """The record of a file that has just been written."""
         return cls(size=path.stat().st_size, sha256=durable.sha256_of(path))
 
+    def problem(self, path: Path) -> str | None:
+        """In what the file at `path` differs from what was written; None where it does not."""
+        try:
+            size = path.stat().st_size
+            if size != self.size:
+                return f"expected {self.size} bytes, got {size}"
+            if durable.sha256_of(path) != self.sha256:
+                return "expected the bytes that were written, got others (the sha256 differs)"
+        except FileNotFoundError:
+            return "expected a file, found none"
+        except OSError as error:
+            return f"expected a file that can be read, got: {error.strerror}"
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:

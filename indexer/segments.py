@@ -161,7 +161,7 @@ def verify(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Say, file by file, what is not as it was written; yields nothing where all is sound."""
     changed = {}
     for name, file in manifest.files():
-        problem = _changed(folder / name, file)
+        problem = file.problem(folder / name)
         if problem is not None:
             changed[name] = problem
             yield f"{name}: {problem}"
@@ -203,20 +203,6 @@ def _miscounted(segment: Segment, table: pa.Table, dtype: str) -> Iterator[str]:
             yield f"{home}/{vectors_name(width)}: expected {expected}, got {got}"
     if problem := token_files.problem(segment.home, segment.record):
         yield f"{home}: {problem}"
-
-
-def _changed(path: Path, file: FileRecord) -> str | None:
-    try:
-        size = path.stat().st_size
-        if size != file.size:
-            return f"expected {file.size} bytes, got {size}"
-        if durable.sha256_of(path) != file.sha256:
-            return "expected the bytes that were written, got others (the sha256 differs)"
-    except FileNotFoundError:
-        return "expected a file, found none"
-    except OSError as error:
-        return f"expected a file that can be read, got: {error.strerror}"
-    return None
 
 
 def _count(buckets_and_dims: Iterator[tuple[int, int]]) -> Rows:

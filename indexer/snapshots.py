@@ -1,6 +1,7 @@
 """Snapshots: the earlier states that an index can go back to, by the manifests in its history."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,17 @@ def listed(folder: Path) -> list[Snapshot]:
         )
         for state in states(folder)
     ]
+
+
+def problems(folder: Path, current: Manifest) -> Iterator[str]:
+    """Say which files that earlier states alone name are not as they were written."""
+    seen = {name for name, _ in current.files()}
+    for state in reversed(states(folder)):
+        for name, file in state.files():
+            problem = None if name in seen else file.problem(folder / name)
+            if problem is not None:
+                yield f"{name}: {problem}; snapshot {state.version} needs it"
+            seen.add(name)
 
 
 def first_missing(folder: Path, state: Manifest) -> str | None:

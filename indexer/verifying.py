@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from indexer import draft, feedback, manifest, ranker_folders, segments
+from indexer import draft, feedback, manifest, ranker_folders, segments, snapshots
 from retrieval.errors import DamagedError
 
 
@@ -16,6 +16,7 @@ def problems(path: Path) -> Iterator[str]:
         return
     yield from manifest.history_problems(path, state)
     yield from segments.verify(path, state)
+    yield from snapshots.problems(path, state)
     yield from draft.problems(path)
     yield from feedback.problems(path)
     yield from ranker_folders.problems(path)

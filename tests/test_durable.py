@@ -1,13 +1,15 @@
 """Durable files and the lock of the one writer."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from indexer import durable
-from retrieval.errors import LockedError
+from retrieval.errors import IndexFolderError, LockedError
 
 
 def test_sha256_of_a_known_text(tmp_path):
@@ -66,3 +68,50 @@ def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
         holder.kill()
     with durable.sole_writer(lock):
         assert lock.read_text() == f"{os.getpid()}\n"
+
+
+def test_the_lock_of_a_dead_writer_is_free_though_its_children_live_on(tmp_path):
+    script = (
+        "import subprocess, sys; from pathlib import Path; from indexer.durable import sole_writer\n"
+        "with sole_writer(Path(sys.argv[1])):\n"
+        "    print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    lock = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        child = int(holder.stdout.readline())
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        try:
+            assert lock.read_text() == f"{holder.pid}\n"  # as it was left
+            with durable.sole_writer(lock):
+                assert lock.read_text() == f"{os.getpid()}\n"
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("content", [b"999999999\n", b"", b"\xff\xfe", b"1\n"])
+def test_a_lock_file_that_nobody_holds_is_free_whatever_it_says(tmp_path, content):
+    lock = tmp_path / "lock"
+    lock.write_bytes(content)
+    with durable.sole_writer(lock):
+        assert lock.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_lock_that_cannot_be_had_says_why(tmp_path, monkeypatch, code):
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(IndexFolderError, match=f"to write to .*, but may not: {os.strerror(code)}$"):
+            with durable.sole_writer(tmp_path / "lock"):
+                pytest.fail("the lock was had")
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(IndexFolderError, match="to write to .*, but may not: Is a directory"):
+        with durable.sole_writer(tmp_path / "lock"):
+            pytest.fail("the lock was had")

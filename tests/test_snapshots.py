@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from toy import ToyEmbedder, png, write_pngs
+from toy import ToyEmbedder, flip_byte, png, write_pngs
 
 from indexer import Index, manifest
 from retrieval.errors import DamagedError, IndexFolderError, MismatchError, UsageError
@@ -129,3 +129,19 @@ def test_a_state_of_another_model_brings_its_own_embedder(index):
 def test_manifests_say_when_and_why(index):
     content = json.loads((index.path / "manifest.json").read_bytes())
     assert content["change"] == "remove" and [*content][:4] == ["schema", "version", "when", "change"]
+
+
+def test_verify_reads_the_files_of_snapshots_too(index):
+    index.compact(keep_snapshots=2)
+    assert index.verify() == []
+    kept = [manifest.Manifest.from_bytes(path.read_bytes()) for path in sorted((index.path / "history").iterdir())]
+    assert [state.version for state in kept] == [2, 3, 4]
+    name, _ = next(kept[0].files())
+    flip_byte(index.path / name, 10)
+    assert index.verify() == [
+        f"{name}: expected the bytes that were written, got others (the sha256 differs); snapshot 3 needs it"
+    ]
+    (index.path / name).unlink()
+    assert index.verify() == [f"{name}: expected a file, found none; snapshot 3 needs it"]
+    assert [snapshot.is_whole for snapshot in index.snapshots()] == [False, False, True]
+    assert index.search(png(0))[0].id == "000.png"
