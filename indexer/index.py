@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from indexer.importing import ImportReport
     from indexer.ingest import AddReport
     from indexer.judging import FeedbackReport
+    from indexer.near_duplicates import NearDuplicate
     from indexer.pictures import EncodedPicture
     from indexer.reencoding import ReencodeReport
     from indexer.searcher import Searcher
@@ -244,7 +245,7 @@ class Index:
         self._move_to(run.manifest)
         return report
 
-    def remove(self, ids: Iterable[str] = (), *, where: str | None = None) -> int:
+    def remove(self, ids: Iterable[str] = (), *, where: str | Mapping[str, Any] | None = None) -> int:
         """Take images out, by their ids or by an SQL condition over the catalog; returns how many.
 
         They are found no more from then on; their rows stay on disk, for `restore`, until `compact`. With an id that
@@ -392,6 +393,30 @@ class Index:
         where that is gone, and what `search` raises.
         """
         return self._open_searcher().explain(query, image, ranker, crop)
+
+    def near_duplicates(
+        self,
+        threshold: float = 0.95,
+        *,
+        where: str | Mapping[str, Any] | None = None,
+        show_progress_bar: bool = False,
+    ) -> "list[list[NearDuplicate]]":
+        """Groups of images that are nearly the same, the largest first; in each the one with the most pixels first.
+
+        Two images are where the cosine of their stored vectors is at least `threshold` (above 0, to 1), and a group
+        holds all that such pairs link, so that its ends may be less alike. Files of the same bytes always are. `where`
+        is as in `search`. No model is loaded. Raises `UsageError`, `DamagedError`.
+        """
+        import numpy as np
+
+        from indexer import near_duplicates
+
+        def groups() -> "list[list[NearDuplicate]]":
+            gallery = self._open_gallery()
+            rows = np.flatnonzero(gallery.catalog.live) if where is None else gallery.catalog.where(where)
+            return near_duplicates.near_duplicates(gallery, rows, threshold, show_progress_bar=show_progress_bar)
+
+        return self._unswept(groups)
 
     def info(self) -> dict[str, Any]:
         """What the index holds, by its manifest, and the names of the `rankers` that there are for it.
