@@ -68,6 +68,15 @@ def read(path: Path, what: str) -> np.ndarray:
         raise DamagedError(f"expected {what} in {path}, got: {error}; `verify` lists what is damaged") from None
 
 
+def read_bytes(path: Path, what: str) -> np.ndarray:
+    """All of a file, (N,) uint8, read or mapped as by `read_known`; raises `DamagedError`."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return np.frombuffer(_content(file, path, os.fstat(file.fileno()).st_size), np.uint8)
+    except OSError as error:
+        raise DamagedError(f"expected {what} in {path}, got: {error}; `verify` lists what is damaged") from None
+
+
 def read_known(path: Path, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """The array in `path`, which must be of this shape and dtype: fast for many small files, and none is kept open.
 

@@ -32,9 +32,9 @@ class Bucket(ABC):
         self._largest_id = -1
         self._order_of_ids = np.empty(0, dtype=np.int64)
 
-    def add(self, ids: np.ndarray, rows: np.ndarray) -> None:
+    def add(self, ids: np.ndarray, rows: np.ndarray, **given) -> None:
         """Add `rows` (N, width) float32 or float16, under `ids` (N,) int64, one or more, none known; -1: a dead row."""
-        self._hold(rows)
+        self._hold(rows, **given)
         self.ids = np.concatenate([self.ids, ids])
         ids = np.sort(ids[ids >= 0])
         self.num_rows += len(ids)

@@ -6,6 +6,7 @@ import faiss
 import numpy as np
 
 from indexer import merging
+from indexer.approximate_index import ApproximateIndex
 from indexer.factory_bucket import FactoryBucket
 from indexer.faiss_settings import device_for
 from indexer.flat_bucket import FlatBucket
@@ -35,11 +36,11 @@ def width_of(dims: np.ndarray, widths: Sequence[int] = WIDTHS) -> np.ndarray:
 class BucketedIndex:
     """Vectors under ids, searched by inner product.
 
-    With index type "Flat" ("auto" is the same for now) the result is exactly that of one search over the zero-padded
-    vectors: the inner product with the whole query, order by score descending, then id ascending, also where a tie
-    crosses the cut. Any other type is a FAISS factory string, built for each bucket: its candidates are approximate,
-    their scores and order are not. Of a small bucket (10,000 rows, more where the type needs them for training) and of
-    one restricted by `allowed`, every row is compared.
+    With index type "Flat" ("auto" is the same) the result is exactly that of one search over the zero-padded vectors:
+    the inner product with the whole query, order by score descending, then id ascending, also where a tie crosses the
+    cut; but for rows that are added with an index over them (`add_rows`). Any other type is a FAISS factory string,
+    built for each bucket: its candidates are approximate, their scores and order are not. Of a small bucket (10,000
+    rows, more where the type needs them for training) and of one restricted by `allowed`, every row is compared.
 
     `dtype` "float16" halves the memory; scores are then those of the rounded vectors. `device` "cuda" scans on the
     first GPU and needs a FAISS that can, "auto" uses one where there is one. A search may run in any thread; `add` must
@@ -110,13 +111,15 @@ class BucketedIndex:
         *,
         live: np.ndarray | None = None,
         trusted: bool = False,
+        approximate: ApproximateIndex | None = None,
     ) -> None:
         """Add rows that come already cut to a bucket's width, such as a memory-mapped file of them.
 
         `ids` (N,) as in `add`; `rows` (N, width) float32 or float16: a megabyte or more of the dtype of the index is
         not copied, but read where it lies at each search. `live` optional (N,) bool, False for rows to pass over.
         `trusted` rows are not looked at now, which would read all of a mapped file: a search that meets NaN or infinity
-        there raises `DamagedError`. Raises `UsageError`.
+        there raises `DamagedError`. `approximate` is an index over exactly these rows, for searches that may miss
+        some; an index of type "Flat" alone takes one. Raises `UsageError`.
         """
         if width not in self.widths:
             raise UsageError(
@@ -129,7 +132,8 @@ class BucketedIndex:
         if live is not None:
             new_ids = np.where(live, new_ids, -1)
         if len(new_ids):
-            self._buckets[self.widths.index(width)].add(new_ids, rows)
+            given = {} if approximate is None else {"approximate": approximate}
+            self._buckets[self.widths.index(width)].add(new_ids, rows, **given)
 
     def search(
         self, queries: np.ndarray, top_k: int, *, allowed: np.ndarray | None = None

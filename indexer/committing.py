@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from indexer import segments
+from indexer import approximating, segments
 from indexer.catalog import Row
 from indexer.known_rows import Known, KnownRows
 from indexer.manifest import Manifest
@@ -47,9 +47,10 @@ def write(folder: Path, state: Manifest, known: KnownRows, ready: Ready, *, toke
     if rows:
         vectors = np.concatenate([part.vectors for part in parts])
         tokens = _joined([part.tokens for part in parts]) if state.token_bytes else None
-        new_segments.append(
-            segments.write(folder, new_id, rows, vectors, state.dtype, tokens=tokens, token_bytes=state.token_bytes)
+        record = segments.write(
+            folder, new_id, rows, vectors, state.dtype, tokens=tokens, token_bytes=state.token_bytes
         )
+        new_segments.append(approximating.build(folder, record, dtype=state.dtype, index_type=state.index_type))
     dropped = ready.dropped
     places = [known.by_id[image_id].place for image_id in dropped]
     tombstones = [segments.write_tombstones(folder, new_id, places)] if places else []

@@ -1,10 +1,11 @@
 """Compacting an index: all live rows into one segment, in their order, and then what nothing needs any more swept."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from indexer import catalog, feedback, manifest, segments, sweeping
+from indexer import approximating, catalog, feedback, manifest, segments, sweeping
 from indexer.durable import writing
 from indexer.manifest import Manifest
 from indexer.names import num_duplicates
@@ -45,6 +46,9 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
             parts, duplicates = merged(folder, before) if before.num_images else ((), 0)
             state = before.following("compact", segments=parts, tombstones=(), num_duplicates=duplicates)
             manifest.publish(folder, state)
+        elif any(approximating.is_wanted(segment, before.index_type) for segment in before.segments):
+            state = before.following("compact", segments=tuple(_indexed(folder, before, *before.segments)))
+            manifest.publish(folder, state)
         feedback.compact(folder)
         sweeping.sweep(folder, keep_snapshots=keep_snapshots)
     report = CompactReport(
@@ -75,4 +79,9 @@ def merged(folder: Path, state: Manifest) -> tuple[tuple[SegmentRecord, ...], in
             for block in live_blocks(part):
                 writer.add(block)
                 sha256s += block.table["sha256"].to_pylist()
-        return (writer.finish(),), num_duplicates(sha256s)
+        return tuple(_indexed(folder, state, writer.finish())), num_duplicates(sha256s)
+
+
+def _indexed(folder: Path, state: Manifest, *records: SegmentRecord) -> Iterator[SegmentRecord]:
+    for record in records:
+        yield approximating.build(folder, record, dtype=state.dtype, index_type=state.index_type)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer import arrays, segments
+from indexer import approximate_index, arrays, segments
+from indexer.approximate_index import ApproximateIndex
 from indexer.buckets import BucketedIndex
 from indexer.catalog import Catalog
 from indexer.manifest import Manifest
@@ -52,7 +53,8 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
     """
     # Only a plain scan runs on a GPU: where the model is to run says nothing of the other types.
     where = device if state.index_type in ("auto", "Flat") else "cpu"
-    buckets = BucketedIndex(state.widths, dtype=state.dtype, device=where, index_type=state.index_type)
+    # What is approximate was built into the segments: the rest is scanned.
+    buckets = BucketedIndex(state.widths, dtype=state.dtype, device=where)
     parts = segments.read(path, state)
     rows_of_all = StoredCatalog(parts)
     names = rows_of_all.names() if state.num_duplicates else Names()
@@ -60,7 +62,7 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
     searched[names.further] = False
     small: dict[int, list[_Rows]] = {}
     for rows in _rows_of(parts, searched, state.dtype):
-        if rows.vectors.nbytes < arrays.MAPPED:
+        if rows.approximate is None and rows.vectors.nbytes < arrays.MAPPED:
             small.setdefault(rows.width, []).append(rows)
         else:
             _add(buckets, [rows], trusted=True)
@@ -71,12 +73,16 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
 
 
 class _Rows(NamedTuple):
-    """The rows of one width in one segment or several: their numbers (N,), which count (N,), vectors (N, width)."""
+    """The rows of one width in one segment or several: their numbers (N,), which count (N,), vectors (N, width).
+
+    And an approximate index over them, where their segment has one.
+    """
 
     width: int
     numbers: np.ndarray
     live: np.ndarray
     vectors: np.ndarray
+    approximate: ApproximateIndex | None
     home: Path
 
 
@@ -92,20 +98,30 @@ def _rows_of(parts: Sequence[Segment], searched: np.ndarray, dtype: str) -> Iter
                     f"expected {num} rows of width {width} in the catalog of {segment.home}, got {len(rows)}; "
                     "`verify` lists what is damaged"
                 )
-            yield _Rows(width, first + rows, live[rows], segment.known_vectors(width, dtype), segment.home)
+            vectors, approximate = segment.known_vectors(width, dtype), _approximate(segment, width, num)
+            yield _Rows(width, first + rows, live[rows], vectors, approximate, segment.home)
         first += len(live)
+
+
+def _approximate(segment: Segment, width: int, num_rows: int) -> ApproximateIndex | None:
+    approximation, name = segment.record.approximations.get(width), segment.record.index_name(width)
+    if approximation is None or name is None:
+        return None
+    file = segment.record.files[name]
+    return approximate_index.read(segment.home / name, file, approximation, num_rows=num_rows, width=width)
 
 
 def _add(buckets: BucketedIndex, several: Sequence[_Rows], *, trusted: bool) -> None:
     """Add rows of one width, those of several segments at once."""
-    width, numbers, live, vectors, _ = several[0]
+    width, numbers, live, vectors, approximate, _ = several[0]
     if len(several) > 1:
         numbers, live, vectors = (np.concatenate(arrays) for arrays in list(zip(*several, strict=True))[1:4])
     try:
-        if live.all():
-            buckets.add_rows(numbers, vectors, width, trusted=trusted)
-        elif trusted:
-            buckets.add_rows(numbers, vectors, width, live=live, trusted=trusted)
+        if trusted:
+            alive = None if live.all() else live
+            buckets.add_rows(numbers, vectors, width, live=alive, trusted=True, approximate=approximate)
+        elif live.all():
+            buckets.add_rows(numbers, vectors, width)
         else:
             buckets.add_rows(numbers[live], vectors[live], width)
     except UsageError as error:

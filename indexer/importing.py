@@ -8,7 +8,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from indexer import creating, exported, known_rows, manifest, segments
+from indexer import approximating, creating, exported, known_rows, manifest, segments
 from indexer.durable import sole_writer, writing
 from indexer.exported import Head
 from indexer.imported_rows import block_of
@@ -72,7 +72,10 @@ class _Import:
             for block in self._blocks(parquet):
                 writer.add(block)
             if self._num["added"] + self._num["updated"]:
-                written.append(writer.finish())
+                record = writer.finish()
+                written.append(
+                    approximating.build(self._folder, record, dtype=state.dtype, index_type=state.index_type)
+                )
         if self._replaced:
             tombstones.append(segments.write_tombstones(self._folder, new_id, self._replaced))
         if written or not manifest.exists(self._folder):

@@ -28,7 +28,7 @@ LOCK = "lock"
 DTYPES = ("float16", "float32")
 """How vectors may be stored."""
 
-_LATER = {"token_bytes", "when", "change", "num_duplicates"}
+_LATER = {"token_bytes", "when", "change", "num_duplicates", "approximations"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from retrieval.errors import DamagedError
 _ID = re.compile(r"[0-9a-z-]{1,64}")
 _FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(parquet|npy|faiss)")
 _TOKENS = re.compile(r"tokens(-[0-9]+)?\.npy")
+_INDEX = re.compile(r"bucket-[0-9]{3}(-[0-9]+)?\.faiss")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -70,16 +71,38 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Approximation:
+    """The approximate index over the rows of one width in a segment: what it is, how it is asked, how good that is.
+
+    `index_type` is a FAISS factory string. For each candidate that a search wants, `depth` are taken from it and
+    compared exactly; `settings` are FAISS's own, by name. Of the ten nearest rows of other rows it then found
+    `recall_at_10`, 0..1, when it was built. "Flat" has no file: an index was tried and found too little, so all
+    rows are scanned.
+    """
+
+    index_type: str
+    settings: dict[str, int]
+    depth: int
+    recall_at_10: float
+
+    def __post_init__(self):
+        named = isinstance(self.settings, dict) and all(is_count(value) for value in self.settings.values())
+        sound = isinstance(self.index_type, str) and named and is_count(self.depth) and self.depth > 0
+        expect(sound and 0 <= self.recall_at_10 <= 1, f"how an approximate index is searched, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentRecord:
     """A segment: the folder `segments/<id>`, its rows, its files by name, and the most bytes of an image's tokens.
 
-    With `token_bytes` 0 it has no tokens.
+    With `token_bytes` 0 it has no tokens. `approximations` are those of the widths that are not scanned.
     """
 
     id: str
     rows: Rows
     files: dict[str, FileRecord]
     token_bytes: int = 0
+    approximations: dict[int, Approximation] = field(default_factory=dict)
 
     def __post_init__(self):
         expect(_matches(_ID, self.id), f"a segment's id, got {self.id!r}")
@@ -88,17 +111,29 @@ class SegmentRecord:
         names = self.token_names
         whole = len(names) == (2 if self.token_bytes else 0) and all(name in self.files for name in names)
         expect(whole, f"two files of tokens if any, for {self.token_bytes} bytes an image, got {[*self.files]}")
+        indexed = all(
+            width in self.rows.buckets and (known.index_type == "Flat" or self.index_name(width) is not None)
+            for width, known in self.approximations.items()
+        )
+        expect(indexed, f"rows and a file of an index for each of {[*self.approximations]}, got {[*self.files]}")
 
     @classmethod
-    def from_json(cls, *, rows: dict, files: dict, **fields: Any) -> "SegmentRecord":
+    def from_json(
+        cls, *, rows: dict, files: dict, approximations: dict | None = None, **fields: Any
+    ) -> "SegmentRecord":
         records = {name: FileRecord(**file) for name, file in files.items()}
-        return cls(rows=Rows.from_json(**rows), files=records, **fields)
+        known = {int(width): Approximation(**fields) for width, fields in (approximations or {}).items()}
+        return cls(rows=Rows.from_json(**rows), files=records, approximations=known, **fields)
 
     @property
     def token_names(self) -> tuple[str, ...]:
         """The files with the values and with the counts of its tokens; empty for a segment without."""
         values = [name for name in self.files if _matches(_TOKENS, name)]
         return tuple(name for first in values for name in (first, first.replace("tokens", "token-counts")))
+
+    def index_name(self, width: int) -> str | None:
+        """The file of the approximate index over the rows of one width; None where they are scanned."""
+        return next((name for name in self.files if _matches(_INDEX, name) and int(name[7:10]) == width), None)
 
 
 @dataclass(frozen=True, kw_only=True)

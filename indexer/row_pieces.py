@@ -1,11 +1,23 @@
 """The rows of a bucket where they lie, in memory or in a mapped file, and FAISS's view of them there."""
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 
 _SMALL = 1 << 20  # bytes; a piece of fewer takes in the next small one, so that many small ones are scanned as one
+
+
+class Piece(NamedTuple):
+    """The rows `span` of a bucket, a FAISS `view` that compares them all where they lie, and what was given with them.
+
+    That is an index over them, for searches that may miss some, or None.
+    """
+
+    span: slice
+    view: faiss.Index
+    approximate: Any
 
 
 class RowPieces:
@@ -15,6 +27,7 @@ class RowPieces:
         self._width = width
         self._dtype = dtype
         self._pieces: list[np.ndarray] = []
+        self._approximate: list[Any] = []  # of each piece, None where there is none
         self._starts = np.zeros(1, dtype=np.int64)  # of each piece, and the end of the last
         self._views: dict[int, faiss.Index] = {}
         self._decoder = empty_index(width, dtype)
@@ -22,13 +35,16 @@ class RowPieces:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def append(self, rows: np.ndarray, *, apart: bool = False) -> None:
-        """Keep (N, width) further rows, float32 or float16; `apart` as a piece of their own, however small."""
+    def append(self, rows: np.ndarray, approximate: Any = None) -> None:
+        """Keep further rows (N, width), float32 or float16: a piece of their own where an index over them is given."""
         rows = np.ascontiguousarray(rows, dtype=self._dtype).view(np.ndarray)  # np.memmap makes each access slower
-        if self._pieces and not apart and max(rows.nbytes, self._pieces[-1].nbytes) < _SMALL:
+        given = [approximate, *self._approximate[-1:]]
+        if self._pieces and given == [None, None] and max(rows.nbytes, self._pieces[-1].nbytes) < _SMALL:
             rows = np.concatenate([self._pieces.pop(), rows])
+            self._approximate.pop()
             self._views.pop(len(self._pieces), None)
         self._pieces.append(rows)
+        self._approximate.append(approximate)
         self._starts = np.cumsum([0, *map(len, self._pieces)])
 
     def take(self, selection: slice | np.ndarray) -> np.ndarray:
@@ -46,12 +62,17 @@ class RowPieces:
             rows[mine] = self._pieces[owner][selection[mine] - self._starts[owner]]
         return self._decoded(rows)
 
-    def views(self) -> Iterator[tuple[slice, faiss.Index]]:
-        """Each piece as the rows that it holds and a FAISS index that compares them all, without a copy of its own."""
+    def __iter__(self) -> Iterator[Piece]:
         for number, rows in enumerate(self._pieces):
             if number not in self._views:
                 self._views[number] = _view(rows)
-            yield slice(*self._starts[number : number + 2].tolist()), self._views[number]
+            span = slice(*self._starts[number : number + 2].tolist())
+            yield Piece(span, self._views[number], self._approximate[number])
+
+    @property
+    def has_approximate(self) -> bool:
+        """Whether an index was given with any of the rows."""
+        return any(index is not None for index in self._approximate)
 
     def _owner(self, positions):
         return np.searchsorted(self._starts[1:-1], positions, side="right")

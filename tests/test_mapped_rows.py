@@ -22,7 +22,7 @@ def test_a_large_piece_is_not_copied_and_small_ones_are_put_together():
     pieces = RowPieces(64, np.dtype(np.float16))
     for rows in (small, small, large, small, small):
         pieces.append(rows)
-    spans = [(span.start, span.stop) for span, _ in pieces.views()]
+    spans = [(piece.span.start, piece.span.stop) for piece in pieces]
     assert spans == [(0, 20), (20, 9020), (9020, 9040)] and len(pieces) == 9040
     assert np.shares_memory(pieces._pieces[1], large)
     whole = np.concatenate([small, small, large, small, small]).astype(np.float32)
@@ -30,8 +30,8 @@ def test_a_large_piece_is_not_copied_and_small_ones_are_put_together():
     np.testing.assert_array_equal(pieces.take(slice(9039, 9999)), whole[9039:])
     some = np.random.default_rng(0).integers(0, 9040, 500)
     np.testing.assert_array_equal(pieces.take(some), whole[some])
-    for span, view in pieces.views():
-        scores, nearest = view.search(whole[span][:1], 1)
+    for piece in pieces:
+        scores, nearest = piece.view.search(whole[piece.span][:1], 1)
         assert nearest.tolist() == [[0]] and scores[0, 0] == pytest.approx(1, abs=1e-3)
 
 

@@ -41,7 +41,8 @@ def main() -> None:
         queries = data.queries(NUM_QUERIES)[:, :width].copy()
         pieces = RowPieces(width, np.dtype(np.float16))
         pieces.append(rows)
-        ((_, flat),) = pieces.views()
+        (piece,) = pieces
+        flat = piece.view
         truth, flat_ms = timed(lambda query, flat=flat: flat.search(query, WANTED)[1], queries)
         result = {"num_rows": num_rows, "width": width, "plain_scan_ms": flat_ms, "types": {}}
         for name in types(num_rows, width):

@@ -1,4 +1,4 @@
-"""Vectors that lie as those of a real index do: in topics and groups of near relatives, their first numbers the largest.
+"""Vectors that lie as those of a real index do: in topics and groups of relatives, their first numbers the largest.
 
 A picture is a topic, a group within it, and something of its own, each a random direction in which number i varies as
 1/√i: the spectrum of a half-whitened projection. Neither topics nor groups are equally large. A query is a further
@@ -27,7 +27,7 @@ class Synthetic:
         self._topic_of_group = (NUM_TOPICS * rng.random(max(1, num // 20)) ** 2).astype(np.int64)
 
     def blocks(self, size: int = 50_000) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Blocks of vectors (N, 512) float32, cut at their dims and of unit length, and the dims (N,): 124 on average."""
+        """Vectors (N, 512) float32, cut at their dims and of unit length, and the dims (N,), some 124 on average."""
         for start in range(0, self.num, size):
             rng = np.random.default_rng((self._seed, 1, start))
             vectors = self._pictures(rng, min(size, self.num - start))
