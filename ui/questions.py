@@ -26,7 +26,7 @@ class Question:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def answer_all(questions: Sequence[Question]) -> list[list[Hit] | SpyglassError]:
+def answer_all(questions: Sequence[Question]) -> list[list[Hit] | Exception]:
     """The hits of each question, or why it has none: what is wrong with one is not the others' fault.
 
     Those of one snapshot go through the model together, whatever they ask; those that also ask the same of it are
@@ -40,7 +40,7 @@ def answer_all(questions: Sequence[Question]) -> list[list[Hit] | SpyglassError]
     encoded: dict[int, _Encoded] = {}
     for numbers in of_snapshot.values():
         encoded |= zip(numbers, _encoded([questions[number] for number in numbers]), strict=True)
-    answers: dict[int, list[Hit] | SpyglassError] = {}
+    answers: dict[int, list[Hit] | Exception] = {}
     for numbers in alike.values():
         answers |= zip(numbers, _answers([encoded[number] for number in numbers]), strict=True)
     return [answers[number] for number in range(len(questions))]
@@ -64,7 +64,7 @@ def _encoded(questions: Sequence[Question]) -> list[_Encoded]:
     return [_Encoded(one, [next(left) for _ in one.liked], [next(left) for _ in one.disliked]) for one in questions]
 
 
-def _answers(asked: Sequence[_Encoded]) -> list[list[Hit] | SpyglassError]:
+def _answers(asked: Sequence[_Encoded]) -> list[list[Hit] | Exception]:
     """Of questions that ask the same of one snapshot."""
     first = asked[0]
     try:
@@ -74,6 +74,6 @@ def _answers(asked: Sequence[_Encoded]) -> list[list[Hit] | SpyglassError]:
         return first.question.index.search_many(
             [one.liked for one in asked], subtract=first.disliked, **first.question.options
         )
-    except SpyglassError as error:
+    except Exception as error:
         # One of several may have spoilt it for all.
         return [error] if len(asked) == 1 else [answer for one in asked for answer in _answers([one])]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, FastAPI, Form, Request, Response
+from fastapi import APIRouter, FastAPI, Form, Path, Request, Response
 
 from indexer import Hit, Index
 from retrieval import __version__
@@ -26,6 +26,7 @@ from ui.service_models import (
     SearchForm,
 )
 
+_Id = Annotated[str, Path(description="The id of an image of the index.", examples=["boats/01.jpg"])]
 _MULTIPART = Form(media_type="multipart/form-data")
 _REFUSALS = {
     400: "The request cannot be read.",
@@ -117,7 +118,7 @@ async def feedback(request: Request, form: Annotated[FeedbackForm, _MULTIPART]) 
         304: {"description": "The client has it already."},
     },
 )
-async def image(request: Request, id: str) -> Response:
+async def image(request: Request, id: _Id) -> Response:
     """The picture of an image, as it was indexed."""
     service = _service(request)
     picture = await service.find(id)
@@ -138,7 +139,7 @@ async def image(request: Request, id: str) -> Response:
         304: {"description": "The client has it already."},
     },
 )
-async def thumbnail(request: Request, id: str, size: Literal["160", "320", "640"] = "320") -> Response:
+async def thumbnail(request: Request, id: _Id, size: Literal["160", "320", "640"] = "320") -> Response:
     """The picture of an image, upright, its longer side at most `size` pixels."""
     service = _service(request)
     picture = await service.find(id)

@@ -18,7 +18,10 @@ _MAX_FILTERS = 20_000  # characters
 
 _ARGUMENTS = {"k": "top_k", "offset": "offset", "filters": "where", "min_score": "min_score", "rerank": "rerank"}
 
-ImageName = Annotated[str, Field(min_length=1, max_length=4096, description="The id of an image of the index.")]
+ImageName = Annotated[
+    str,
+    Field(min_length=1, max_length=4096, description="The id of an image of the index.", examples=["boats/01.jpg"]),
+]
 
 
 class SearchOptions(BaseModel):
@@ -61,7 +64,7 @@ class SearchForm(SearchOptions):
     """A query as an uploaded picture or as the id of an image, and what is asked of the search."""
 
     image: Annotated[UploadFile | None, Field(description="A picture file.")] = None
-    id: ImageName | None = None
+    id: Annotated[ImageName | None, Field(examples=["boats/01.jpg"])] = None
 
     @model_validator(mode="after")
     def _one_query(self) -> "SearchForm":
@@ -85,7 +88,7 @@ class FeedbackForm(BaseModel):
     id: ImageName
     relevant: bool
     query_image: Annotated[UploadFile | None, Field(description="The picture that was asked with.")] = None
-    query_id: ImageName | None = None
+    query_id: Annotated[ImageName | None, Field(examples=["boats/02.jpg"])] = None
     user: Annotated[str, Field(max_length=200, description="Whose judgment it is.")] = ""
 
     @model_validator(mode="after")

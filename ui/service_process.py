@@ -1,5 +1,6 @@
 """A process that serves until it is told to stop."""
 
+import logging
 import signal
 import socket
 import sys
@@ -26,6 +27,7 @@ def run(index: Index, config: ServiceConfig, listening: socket.socket) -> None:
 
     Raises what reading the index and its model raises, before anything is served.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what clients send wrong is told to them
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))  # nothing is in flight yet
     warm(index)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn's own handler raises it once more when all is done
