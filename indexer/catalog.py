@@ -94,7 +94,12 @@ class Catalog:
 
     def row(self, number: int) -> dict[str, Any]:
         """The values of one row, by column name."""
-        return self.table.slice(number, 1).to_pylist()[0]
+        (row,) = self.rows(np.array([number]))
+        return row
+
+    def rows(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+        """The values of the rows `numbers` (K,), by column name, in that order."""
+        return self.table.take(pa.array(numbers, pa.int64())).to_pylist()
 
     def _column(self, name: str) -> pa.ChunkedArray:
         return self.table[name]

@@ -57,9 +57,8 @@ def hits_of(
     places = [None] * len(numbers) if similarity_ranks is None else similarity_ranks.tolist()
     hits = []
     shown = names.shown(numbers, matching)
-    rows = zip(shown.tolist(), scores.tolist(), products.tolist(), places, strict=True)
-    for rank, (number, score, product, place) in enumerate(rows, start=first_rank):
-        row = catalog.row(number)
+    found = zip(shown.tolist(), catalog.rows(shown), scores.tolist(), products.tolist(), places, strict=True)
+    for rank, (number, row, score, product, place) in enumerate(found, start=first_rank):
         length = float(lengths[row["dim"] - 1])
         hits.append(
             Hit(

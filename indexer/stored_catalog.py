@@ -1,5 +1,6 @@
 """The catalog of an index as it lies in the files of its segments: what is asked for is read when it is."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -41,11 +42,20 @@ class StoredCatalog(Catalog):
     def column_names(self) -> list[str]:
         return self._no_rows.column_names
 
-    def row(self, number: int) -> dict[str, Any]:
-        owner = int(np.searchsorted(self._firsts, number, side="right")) - 1
-        group, place = self._files[owner].place_of(number - int(self._firsts[owner]))
-        (row,) = catalog.join([self._no_rows, self._group(owner, group).slice(place, 1)]).to_pylist()
-        return row
+    def rows(self, numbers: np.ndarray) -> list[dict[str, Any]]:
+        owners = np.searchsorted(self._firsts, numbers, side="right") - 1
+        wanted = defaultdict(list)  # of each group of rows: where they are to go, and where they are in it
+        for place, (number, owner) in enumerate(zip(numbers.tolist(), owners.tolist(), strict=True)):
+            group, row = self._files[owner].place_of(number - int(self._firsts[owner]))
+            wanted[owner, group].append((place, row))
+        found: dict[int, dict[str, Any]] = {}
+        for group, pairs in wanted.items():
+            places, rows = zip(*pairs, strict=True)
+            table = self._group(*group).take(pa.array(rows))
+            if table.schema != self._no_rows.schema:
+                table = catalog.join([self._no_rows, table])
+            found |= zip(places, table.to_pylist(), strict=True)
+        return [found[place] for place in range(len(numbers))]
 
     def _column(self, name: str) -> pa.ChunkedArray:
         kind = self._no_rows.schema.field(name).type
