@@ -64,8 +64,9 @@ def read(path: Path, what: str) -> np.ndarray:
     """The array in `path`, memory-mapped; raises `DamagedError`, which says that it should hold `what`."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DamagedError(f"expected {what} in {path}, got: {error}; `verify` lists what is damaged") from None
+    except Exception as error:  # numpy reads the head of a file as Python: there is nothing that damage may not raise
+        reason = " ".join(str(error).split())
+        raise DamagedError(f"expected {what} in {path}, got: {reason}; `verify` lists what is damaged") from None
 
 
 def read_bytes(path: Path, what: str) -> np.ndarray:

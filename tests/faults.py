@@ -6,7 +6,6 @@ Meant for a process of its own: it forks a child for each fault, so it must hold
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import traceback
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import faiss
+import forked
 import pyarrow as pa
 from faulty_disk import ERRORS, FAULTS, HALF_WRITTEN, Fault, FaultyDisk
 from index_state import IndexState, state_of
@@ -24,9 +24,6 @@ from toy import ToyEmbedder, png, write_pngs
 from indexer import Index, feedback, manifest
 from indexer.failures import FAILURES
 from retrieval.errors import IndexFolderError
-
-_SECONDS = 60.0
-"""How long a child may take before it counts as hanging."""
 
 
 class Place(NamedTuple):
@@ -249,23 +246,9 @@ class _Trials:
 
     def _fork(self, fault: Fault | None) -> _Outcome | None:
         """Run the operation in a child; None where it was killed."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            try:
-                outcome = self._suffer(fault)
-                os.write(writing, json.dumps(outcome).encode())
-            finally:
-                os._exit(0)
-        os.close(writing)
-        with open(reading, "rb") as pipe:
-            if not select.select([pipe], [], [], _SECONDS)[0]:
-                os.kill(child, signal.SIGKILL)
-            said = pipe.read()
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            return None
-        return _Outcome(*json.loads(said))
+        ended = forked.call(lambda: self._suffer(fault))
+        assert ended.signal == signal.SIGKILL or isinstance(ended.value, list), ended
+        return None if ended.signal else _Outcome(*ended.value)
 
     def _suffer(self, fault: Fault | None) -> _Outcome:
         disk = FaultyDisk(self._disk, fault)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from toy import ToyEmbedder
 
-from indexer import Index, gallery, manifest
+from indexer import Index, gallery, manifest, snapshots
 
 DEPTH = 10_000
 """More hits than any of these indexes has rows."""
@@ -29,16 +29,15 @@ def state_of(path: Path, queries: Sequence[bytes]) -> IndexState:
     return IndexState(rows_of(path), frozenset(index.feedback(superseded=True)["id"]), hits)
 
 
-def rows_of(path: Path) -> dict[str, tuple]:
-    """The live rows of the index at `path`."""
-    held = gallery.read(path, manifest.read(path), "cpu")
+def rows_of(path: Path, version: int | None = None) -> dict[str, tuple]:
+    """The live rows of the index at `path`, as `IndexState.rows`; now, or as they were at an earlier version."""
+    held = gallery.read(path, manifest.read(path) if version is None else snapshots.read(path, version), "cpu")
     numbers = np.flatnonzero(held.catalog.live)
-    table = held.catalog.live_rows()
     vectors = held.vectors(numbers)
     tokens = [b""] * len(numbers)
     if held.tokens is not None:
         tokens = [held.tokens.take(numbers[place : place + 1]).values.tobytes() for place in range(len(numbers))]
-    rows = table.to_pylist()
+    rows = held.catalog.live_rows().to_pylist()
     assert len(rows) == len({row["id"] for row in rows}), "an id is there twice"
     return {
         row["id"]: (*sorted(map(str, row.items())), vector.tobytes(), token)
@@ -46,8 +45,8 @@ def rows_of(path: Path) -> dict[str, tuple]:
     }
 
 
-def brute_force(state: IndexState, full: np.ndarray) -> tuple[tuple[str, float], ...]:
-    """The hits of an uncut query vector, by one plain product with every row; ties by id."""
-    vectors = {image_id: np.frombuffer(row[-2], np.float32) for image_id, row in state.rows.items()}
-    scores = {image_id: float(np.float32(vector.astype(np.float64) @ full)) for image_id, vector in vectors.items()}
-    return tuple(sorted(scores.items(), key=lambda hit: (-hit[1], hit[0])))
+def brute_force(rows: dict[str, tuple], full: np.ndarray) -> list[tuple[str, float]]:
+    """The hits of an uncut query vector, by its plain product with every row, of which no two score alike."""
+    vectors = {image_id: np.frombuffer(row[-2], np.float32) for image_id, row in rows.items()}
+    scores = {image_id: float(vector.astype(np.float64) @ full) for image_id, vector in vectors.items()}
+    return sorted(scores.items(), key=lambda hit: -hit[1])
