@@ -4,35 +4,38 @@ import json
 import tarfile
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
 
 from indexer.image_files import refuse_too_large
 from indexer.item import PARENT, Item
+from indexer.origin import Origin
 from retrieval.errors import ImageError, SourceError
 from retrieval.images import IMAGE_SUFFIXES
 
 _METADATA_SUFFIXES = frozenset({".json", ".cls", ".txt"})
 _BREAK = "(the rest of the archive)"
+_BROKEN = (OSError, tarfile.TarError, ValueError, OverflowError)
+"""What tarfile raises for archives that are not as they should be."""
 
 
-def read(path: Path, label_from: str | None) -> Iterator[Item]:
+def read(origin: Origin, label_from: str | None) -> Iterator[Item]:
     """The pictures of an archive; raises `SourceError` at once for what is none."""
     try:
-        tarfile.open(path, "r:").close()
-    except (OSError, tarfile.TarError) as error:
-        raise SourceError(f"expected an uncompressed .tar, got {path}: {error}") from None
-    return _items(path, label_from)
+        tarfile.open(origin.path, "r:").close()
+    except _BROKEN as error:
+        raise SourceError(f"expected an uncompressed .tar, got {origin.uri}: {error}") from None
+    return _items(origin, label_from)
 
 
-def read_member(path: Path, name: str) -> bytes:
+def read_member(file: BinaryIO, name: str) -> bytes:
     """The bytes of one picture; raises `KeyError` where there is none of that name, `ImageError` and tar's own."""
-    with tarfile.open(path, "r:") as archive:
+    with tarfile.open(fileobj=file, mode="r:") as archive:
         return _bytes_of(archive, archive.getmember(name))
 
 
-def _items(path: Path, label_from: str | None) -> Iterator[Item]:
-    with tarfile.open(path, "r:") as archive:
+def _items(origin: Origin, label_from: str | None) -> Iterator[Item]:
+    with tarfile.open(origin.path, "r:") as archive:
         for _, group in groupby(_members(archive), key=lambda member: _sample_key(member[0])):
             members = list(group)
             columns: dict[str, Any] = {}
@@ -44,8 +47,9 @@ def _items(path: Path, label_from: str | None) -> Iterator[Item]:
                 if member.suffix.lower() in IMAGE_SUFFIXES or name == _BREAK:
                     yield Item(
                         id=str(member),
-                        uri=f"{path}#{name}",
-                        source=path.stem,
+                        # The rest is read again by reading the archive again.
+                        uri=origin.uri if name == _BREAK else f"{origin.uri}#{name}",
+                        source=origin.source,
                         data=data if isinstance(data, bytes) else None,
                         label=member.parent.name if label_from == PARENT else None if label is None else str(label),
                         columns=columns,
@@ -71,7 +75,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes | str]]:
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
             raise tarfile.ReadError(f"no header at byte {archive.offset}")
-    except (OSError, tarfile.TarError) as error:
+    except _BROKEN as error:
         yield _BREAK, f"expected a whole archive, got one that breaks off: {error}"
 
 

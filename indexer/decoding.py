@@ -4,6 +4,7 @@ The workers import no torch, so a worker is small and starts fast; one that dies
 that killed it.
 """
 
+import faulthandler
 import hashlib
 import os
 import signal
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,13 +23,18 @@ import cv2
 import loky
 import numpy as np
 
+from indexer import remote
+from indexer.fetching import fetched
 from indexer.image_files import read_file
 from indexer.item import Item
-from retrieval.errors import ImageError
+from retrieval.errors import SpyglassError
 from retrieval.images import decode
 
 _CHUNK_IMAGES = 32
 _CHUNK_BYTES = 8 * 1024 * 1024
+
+DECODE_SECONDS = 120.0
+"""A worker that is busy with one picture for longer is given up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +90,7 @@ class _Request(NamedTuple):
 
     data: bytes | None
     path: str | None
+    url: str | None
     known_sha256: str | None
     problem: str | None
 
@@ -146,7 +154,8 @@ def _one_by_one(chunk: _Chunk, pool: _Pool) -> Iterator[tuple[Item, Outcome]]:
         pool.submit(alone)
         if isinstance(alone.packed.exception(), BrokenProcessPool):
             pool.stop()
-            yield item, Outcome(problem="expected a picture that decodes, got one that kills the decoder")
+            problem = "expected a picture that decodes, got one that kills the decoder or keeps it busy"
+            yield item, Outcome(problem=problem)
         else:
             yield from _finish(deque([alone]), pool)
 
@@ -166,12 +175,16 @@ def _chunks(tasks: Iterable[Task]) -> Iterator[_Chunk]:
 
 def _request(task: Task) -> _Request:
     item = task.item
-    return _Request(item.data, str(item.path) if item.path else None, task.known_sha256, item.problem)
+    path = str(item.path) if item.path else None
+    url = item.uri if item.data is None and item.path is None and item.problem is None else None
+    return _Request(item.data, path, url, task.known_sha256, item.problem)
 
 
 def _prepare_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then stops us
     cv2.setNumThreads(1)
+    # libtiff and its like write there about each damaged picture, without its name.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -183,22 +196,41 @@ def _end_with(parent: int) -> None:
 
 
 def _decode_chunk(requests: list[_Request], image_size: int) -> tuple[list[Outcome], np.ndarray]:
-    outcomes = [_decode_one(request, image_size) for request in requests]
+    downloads = fetched([request.url for request in requests if request.url is not None])
+    outcomes = []
+    with closing(downloads):
+        for request in requests:
+            download = None if request.url is None else next(downloads)
+            with _last_resort():
+                outcomes.append(_decode_one(request, image_size, download))
     pixels = [outcome.pixels for outcome in outcomes if outcome.pixels is not None]
     packed = np.stack(pixels) if pixels else np.empty((0, image_size, image_size, 3), np.uint8)
     return [replace(outcome, pixels=None) for outcome in outcomes], packed
 
 
-def _decode_one(request: _Request, image_size: int) -> Outcome:
+@contextmanager
+def _last_resort() -> Iterator[None]:
+    """End this process where a decoder does not come back; nothing else gets a word in while it works."""
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(DECODE_SECONDS, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _decode_one(request: _Request, image_size: int, download: bytes | SpyglassError | None = None) -> Outcome:
     if request.problem is not None:
         return Outcome(problem=request.problem)
     try:
-        data = request.data if request.data is not None else read_file(Path(request.path))
+        data = _bytes_of(request) if download is None else download
+        if isinstance(data, SpyglassError):
+            raise data
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == request.known_sha256:
             return Outcome(sha256=sha256, num_bytes=len(data), unchanged=True)
         decoded = decode(data, image_size)
-    except ImageError as error:
+    except SpyglassError as error:
         return Outcome(problem=str(error))
     except OSError as error:
         return Outcome(problem=f"expected a file that can be read, got: {error.strerror or error}")
@@ -207,3 +239,9 @@ def _decode_one(request: _Request, image_size: int) -> Outcome:
     return Outcome(
         sha256=sha256, num_bytes=len(data), width=decoded.width, height=decoded.height, pixels=decoded.pixels
     )
+
+
+def _bytes_of(request: _Request) -> bytes:
+    if request.data is not None:
+        return request.data
+    return read_file(Path(request.path)) if request.url is None else remote.read(request.url)

@@ -205,7 +205,7 @@ def _is_file(name: str) -> bool:
 
 def _names_nothing(picture: Any) -> bool:
     """Whether it is a name under which there is no file, so that an id may have been meant."""
-    return isinstance(picture, str) and not os.path.exists(corpus.container(picture))
+    return isinstance(picture, str) and corpus.is_gone(picture)
 
 
 def _cropped(pixels: np.ndarray, crop: Crop) -> np.ndarray:

@@ -5,13 +5,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from indexer import corpus, durable
+from indexer.item import Item
 from retrieval.errors import DamagedError
 
 FAILURES = "failures.jsonl"
 
+_KEPT = ("source", "label", "columns", "listed_in")
+
 
 class Failures:
-    """One line of JSON a picture, with `id, uri, reason, when`; raises `DamagedError` for a file that has others."""
+    """One line of JSON a picture: `id, uri, reason, when`, and what else is known of it, so that it can be read again.
+
+    Raises `DamagedError` for a file that has others.
+    """
 
     def __init__(self, path: Path):
         self._path = path
@@ -26,9 +32,11 @@ class Failures:
                 raise DamagedError(f"expected a failure a line in {path}, got {error!r}; delete the file") from None
             self._saved = len(self._by_id) == len(lines)
 
-    def note(self, failure: dict[str, str]) -> None:
-        """Add a failure, `id, uri, reason`, in place of an earlier one of that id."""
-        self._by_id[failure["id"]] = {**failure, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    def note(self, item: Item, reason: str) -> None:
+        """Say that a picture cannot be read, in place of what was said of that id before."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        known = {name: getattr(item, name) for name in _KEPT}
+        self._by_id[item.id] = {"id": item.id, "uri": item.uri, "reason": reason, "when": when, **known}
         self._saved = False
 
     def forget(self, item_id: str) -> None:
@@ -43,7 +51,7 @@ class Failures:
     def save(self) -> None:
         """Write the file, where anything has changed."""
         if not self._saved:
-            lines = "".join(json.dumps(line) + "\n" for line in self._by_id.values())
+            lines = "".join(json.dumps(line, default=str) + "\n" for line in self._by_id.values())
             durable.replace(self._path, lines.encode("ascii"))
             self._saved = True
 

@@ -112,9 +112,9 @@ class Ingest:
         )
 
     def _open(self, sources: Sequence[str | Path]) -> "list[_Given]":
-        if self.config.retry_failed:
-            return [_Given("failures", retrying.failed(self._failures.lines()))]
         options = {"label_from": self.config.label_from, "exclude_dirs": self.config.exclude_dirs}
+        if self.config.retry_failed:
+            return [_Given("failures", retrying.failed(self._failures.lines(), **options))]
         return [_Given(source, corpus.read(source, **options)) for source in sources]
 
     def _tasks(self, given: "Sequence[_Given]") -> Iterator[Task]:
@@ -122,7 +122,7 @@ class Ingest:
             for item in source.items:
                 source.num += 1
                 if item.problem is not None:
-                    self._unread.add(str(corpus.container(item.uri)) if item.breaks_off else item.uri)
+                    self._unread.add(corpus.container(item.uri) if item.breaks_off else item.uri)
                 item_id = free_id(item, self._known.by_id, self._seen)
                 if item_id is not None:
                     self._seen[item_id] = item.uri
@@ -166,7 +166,7 @@ class Ingest:
 
     def _with_kept_label(self, item: Item, held: Known) -> Item:
         # A folder that is read without label_from says nothing of labels, so it takes none away.
-        says_nothing = self.config.label_from is None and item.path is not None and item.listed_in is None
+        says_nothing = self.config.label_from is None and item.data is None and item.listed_in is None
         return replace(item, label=self._stored.said(held.place)[0]) if says_nothing else item
 
     def _is_as_kept(self, item: Item, held: Known) -> bool:
@@ -189,7 +189,7 @@ class Ingest:
     def _fail(self, item: Item, problem: str) -> None:
         failure = {"id": item.id, "uri": item.uri, "reason": problem}
         self._failed.append(failure)
-        self._failures.note(failure)
+        self._failures.note(item, problem)
         if self.config.on_error == "stop":
             self._encode()
             raise ImageError(f"{item.uri}: {problem}; to go on without such pictures, use on_error='skip'")

@@ -10,7 +10,7 @@ PARENT = "parent"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """A picture, not yet decoded: its bytes are in `data`, or in the file `path`.
+    """A picture, not yet decoded: its bytes are in `data`, or in the file `path`, or else at the URL `uri`.
 
     `id` is unique in its source, `uri` says for good where the picture is (`indexer.corpus.read_image` reads it),
     `source` names the source in a word. `listed_in` is the table that lists the file `path`, None for one that was

@@ -15,6 +15,7 @@ from indexer import corpus, feedback, query_picture, segments
 from indexer.closest_ids import closest, is_unicode
 from indexer.feedback import Judgment
 from indexer.manifest import Manifest
+from indexer.urls import is_url
 from retrieval.errors import ImageError, SpyglassError, UsageError
 from retrieval.images import read_pixels
 
@@ -142,8 +143,8 @@ class Judge:
         return name, self._checked[picture]
 
     def _read_query(self, name: str) -> tuple[str, bytes]:
-        is_there = name != "" and os.path.exists(corpus.container(name))
-        place = os.path.abspath(name) if is_there else name
+        is_there = name != "" and not corpus.is_gone(name)
+        place = os.path.abspath(name) if is_there and not is_url(name) else name
         kept_as = place.encode("utf-8", "backslashreplace").decode()
         if kept_as not in self._pictures:
             try:

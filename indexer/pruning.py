@@ -12,6 +12,7 @@ from pathlib import Path
 
 from indexer import corpus
 from indexer.known_rows import Known
+from indexer.urls import is_url
 from retrieval.errors import SourceError
 
 
@@ -30,7 +31,7 @@ def vanished(
         for image_id, row in known.items()
         if image_id not in seen
         and _owns(root, row)
-        and not (row.listed_in is None and corpus.container(row.uri) == Path(row.uri) and row.uri in seen_uris)
+        and not (row.listed_in is None and corpus.container(row.uri) == row.uri and row.uri in seen_uris)
         and not _is_unread(row, unread)
     ]
     if ids and not num_given:
@@ -43,7 +44,7 @@ def vanished(
 
 def location(source: str | Path) -> str:
     """Where a source is, in the way that its pictures' uris begin."""
-    return str(source) if "://" in str(source) else os.path.abspath(source)
+    return str(source) if is_url(str(source)) else os.path.abspath(source)
 
 
 def _owns(root: str, row: Known) -> bool:
@@ -51,9 +52,12 @@ def _owns(root: str, row: Known) -> bool:
         return row.listed_in == root
     if row.uri.startswith(f"{root}#"):
         return True
-    return row.uri.startswith(root.rstrip("/") + "/") and corpus.container(row.uri) == Path(row.uri)
+    return row.uri.startswith(root.rstrip("/") + "/") and corpus.container(row.uri) == row.uri
 
 
 def _is_unread(row: Known, unread: Collection[str]) -> bool:
-    homes = (row.uri, row.listed_in, str(corpus.container(row.uri)), *map(str, Path(row.uri).parents))
-    return bool(unread) and any(home in unread for home in homes)
+    if not unread:
+        return False
+    homes = (row.uri, row.listed_in, corpus.container(row.uri), *map(str, Path(row.uri).parents))
+    is_below = is_url(row.uri) and any(row.uri.startswith(place) for place in unread if place.endswith("/"))
+    return is_below or any(home in unread for home in homes)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from indexer import corpus
 from indexer.item import Item
-from retrieval.errors import SourceError, UsageError
+from indexer.urls import is_url
+from retrieval.errors import SpyglassError
 
 
 def read_again(uris: Collection[str]) -> Iterator[Item]:
@@ -14,20 +15,25 @@ def read_again(uris: Collection[str]) -> Iterator[Item]:
     They come in the order of `uris`, save that those of one table or archive come together, in its own order: it is
     read but once, from its start.
     """
-    inside: dict[Path, set[str]] = {}
+    inside: dict[str, set[str]] = {}
     for uri in uris:
         home = corpus.container(uri)
-        if home != Path(uri):
+        if home != uri:
             inside.setdefault(home, set()).add(uri)
     for uri in uris:
         home = corpus.container(uri)
-        if home == Path(uri):
-            yield Item(id=uri, uri=uri, source=home.stem, path=home)
+        if home == uri:
+            yield _file(uri)
         elif home in inside:
             yield from _from_container(home, inside.pop(home))
 
 
-def _from_container(home: Path, wanted: set[str]) -> Iterator[Item]:
+def _file(uri: str) -> Item:
+    path = None if is_url(uri) else Path(uri)
+    return Item(id=uri, uri=uri, source="remote" if path is None else path.stem, path=path)
+
+
+def _from_container(home: str, wanted: set[str]) -> Iterator[Item]:
     problem = f"expected it in {home}, found it there no more"
     try:
         for item in corpus.read(home):
@@ -36,7 +42,7 @@ def _from_container(home: Path, wanted: set[str]) -> Iterator[Item]:
                 yield item
             if not wanted:
                 return
-    except (SourceError, UsageError) as error:
+    except SpyglassError as error:
         problem = str(error)
     for uri in sorted(wanted):
-        yield Item(id=uri, uri=uri, source=home.stem, problem=problem)
+        yield Item(id=uri, uri=uri, source=Path(home).stem, problem=problem)

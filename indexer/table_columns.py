@@ -1,7 +1,6 @@
 """Which column of a table holds the pictures, and what the others are for."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import types
@@ -31,23 +30,23 @@ class Columns:
         return [name for name in (self.image, self.id, self.label, *self.users) if name is not None]
 
 
-def columns_of(path: Path, schema: pa.Schema, label_from: str | None) -> Columns:
-    """What the columns of the table `path` mean; raises `UsageError`."""
+def columns_of(uri: str, schema: pa.Schema, label_from: str | None) -> Columns:
+    """What the columns of the table `uri` mean; raises `UsageError`."""
     usable = {column.name.lower(): column for column in reversed(list(schema)) if _may_hold_images(column.type)}
     image = next((usable[name] for name in IMAGE_COLUMNS if name in usable), None)
     if image is None:
         wanted = "a column of image bytes or paths, such as 'image' or 'path'"
-        raise UsageError(f"expected {wanted} in {path}, got {schema.names}; rename the one that holds the pictures")
+        raise UsageError(f"expected {wanted} in {uri}, got {schema.names}; rename the one that holds the pictures")
     label = label_from
     if label_from == PARENT:
         if _is_bytes(image.type):
-            raise UsageError(f"expected paths for label_from 'parent', got bytes in {path}; name one of {schema.names}")
+            raise UsageError(f"expected paths for label_from 'parent', got bytes in {uri}; name one of {schema.names}")
         label = None
     elif label_from is None:
         label = "label" if "label" in schema.names else None
     elif label_from not in schema.names or label_from == image.name:
         raise UsageError(
-            f"expected label_from 'parent' or a column of {path}, got {label_from!r}; it has {schema.names}"
+            f"expected label_from 'parent' or a column of {uri}, got {label_from!r}; it has {schema.names}"
         )
     # Lists, structs and further images would make the catalog as large as the corpus.
     users = (column.name for column in schema if not (types.is_nested(column.type) or _is_bytes(column.type)))

@@ -1,91 +1,117 @@
-"""Pictures of a table, .parquet or .csv: their bytes in a column, or their paths."""
+"""Pictures of a table, .parquet or .csv: their bytes in a column, or their paths or URLs."""
 
-import os
 from collections.abc import Iterator
-from itertools import chain
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from indexer.image_files import refuse_too_large
 from indexer.item import Item
+from indexer.origin import Origin
 from indexer.table_columns import IMAGE_COLUMNS, Columns, columns_of
-from retrieval.errors import SourceError
+from retrieval.errors import ImageError, SourceError
 
 _BATCH_ROWS = 32
+_BROKEN = (OSError, pa.ArrowException, ValueError, OverflowError)
+"""What Arrow raises for files that are not as they should be; `ValueError` for text that is no UTF-8."""
 
 
-def read_parquet(path: Path, label_from: str | None) -> Iterator[Item]:
+def read_parquet(origin: Origin, label_from: str | None) -> Iterator[Item]:
     """A picture a row; raises `SourceError` or `UsageError` at once."""
-    file = _open_parquet(path)
-    return _parquet_items(path, file, columns_of(path, file.schema_arrow, label_from))
+    file = _open_parquet(origin.path, origin.uri)
+    return _parquet_items(origin, file, _columns(origin, file.schema_arrow, label_from))
 
 
-def read_csv(path: Path, label_from: str | None) -> Iterator[Item]:
+def read_csv(origin: Origin, label_from: str | None) -> Iterator[Item]:
     """A picture a row; raises `SourceError` or `UsageError` at once."""
     # One block, so that all of a column decides its type; ids, paths and labels are text whatever they look like.
-    block_size = min(path.stat().st_size + 1, 2**31 - 1)
+    block_size = min(origin.path.stat().st_size + 1, 2**31 - 1)
     texts = dict.fromkeys(("id", "label", label_from or "label", *IMAGE_COLUMNS), pa.string())
     try:
         table = csv.read_csv(
-            path, csv.ReadOptions(block_size=block_size), convert_options=csv.ConvertOptions(column_types=texts)
+            origin.path, csv.ReadOptions(block_size=block_size), convert_options=csv.ConvertOptions(column_types=texts)
         )
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"expected a .csv with a header, got {path}: {str(error).splitlines()[0]}") from None
-    columns = columns_of(path, table.schema, label_from)
-    batches = table.select(columns.names).to_batches(max_chunksize=1024)
-    rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-    return (_item(path, columns, number, values) for number, values in enumerate(rows))
+    except _BROKEN as error:
+        raise SourceError(f"expected a .csv with a header, got {origin.uri}: {_in_a_line(error)}") from None
+    columns = _columns(origin, table.schema, label_from)
+    return _csv_items(origin, table.select(columns.names), columns)
 
 
 def num_rows(path: Path) -> int:
     """How many rows a .parquet has; raises `SourceError`."""
-    with _open_parquet(path) as file:
+    with _open_parquet(path, str(path)) as file:
         return file.metadata.num_rows
 
 
-def read_parquet_row(path: Path, number: int) -> bytes:
+def read_parquet_row(source: Path | BinaryIO, number: int) -> bytes:
     """The bytes of the picture in one row; raises `SourceError`, `UsageError` or `OSError` where there are none."""
-    with _open_parquet(path) as file:
-        column = columns_of(path, file.schema_arrow, None).image
+    with _open_parquet(source, "one") as file:
+        column = columns_of("it", file.schema_arrow, None).image
         try:
             cell = _cell(file, column, number)
-        except pa.ArrowException as error:
-            raise SourceError(str(error).splitlines()[0]) from None
+        except (pa.ArrowException, ValueError) as error:
+            raise SourceError(_in_a_line(error)) from None
     data, _ = _data_and_path(cell)
     if data is None:
         raise SourceError("the row holds no picture")
     return data
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+def _open_parquet(source: Path | BinaryIO, uri: str) -> pq.ParquetFile:
     try:
         # Column chunks are read piece by piece: a row group may be larger than the memory.
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"expected a parquet file, got {path}: {str(error).splitlines()[0]}") from None
+        return pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+    except _BROKEN as error:
+        raise SourceError(f"expected a parquet file, got {uri}: {_in_a_line(error)}") from None
 
 
-def _parquet_items(path: Path, file: pq.ParquetFile, columns: Columns) -> Iterator[Item]:
+def _columns(origin: Origin, schema: pa.Schema, label_from: str | None) -> Columns:
+    try:
+        return columns_of(origin.uri, schema, label_from)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"expected names of columns in UTF-8, got {origin.uri}: {error}") from None
+
+
+def _csv_items(origin: Origin, table: pa.Table, columns: Columns) -> Iterator[Item]:
+    numbers = count()
+    for batch in table.to_batches(max_chunksize=1024):
+        yield from _items(origin, columns, batch, numbers)
+
+
+def _parquet_items(origin: Origin, file: pq.ParquetFile, columns: Columns) -> Iterator[Item]:
     with file:
-        for group, number in _row_groups(file):
-            last = number + file.metadata.row_group(group).num_rows - 1
+        for group, first in _row_groups(file):
+            last = first + file.metadata.row_group(group).num_rows - 1
+            numbers = count(first)
             try:
                 for batch in _small_batches(file, group, columns.names):
-                    for values in batch.to_pylist():
-                        yield _item(path, columns, number, values)
-                        number += 1
-            except (OSError, pa.ArrowException) as error:
-                problem = f"expected rows up to {last}, but cannot read them: {str(error).splitlines()[0]}"
-                yield Item(
-                    id=f"{path.name}#{number}",
-                    uri=f"{path}#{number}",
-                    source=path.stem,
-                    problem=problem,
-                    breaks_off=True,
-                )
+                    yield from _items(origin, columns, batch, numbers)
+            except _BROKEN as error:
+                problem = f"expected rows up to {last}, but cannot read them: {_in_a_line(error)}"
+                # All that is missing is read again by reading the table again.
+                missing = f"{origin.name}#{next(numbers)}"
+                yield Item(id=missing, uri=origin.uri, source=origin.source, problem=problem, breaks_off=True)
+
+
+def _items(origin: Origin, columns: Columns, batch: pa.RecordBatch, numbers: Iterator[int]) -> Iterator[Item]:
+    try:
+        rows = batch.to_pylist()
+    except _BROKEN:
+        rows = [_row(batch, place) for place in range(batch.num_rows)]
+    for values, number in zip(rows, numbers, strict=False):
+        yield _item(origin, columns, number, values)
+
+
+def _row(batch: pa.RecordBatch, place: int) -> dict[str, Any] | str:
+    """The values of a row, or what is wrong with them."""
+    try:
+        return batch.slice(place, 1).to_pylist()[0]
+    except _BROKEN as error:
+        return f"expected a row that can be read, got: {_in_a_line(error)}"
 
 
 def _row_groups(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
@@ -110,23 +136,35 @@ def _small_batches(file: pq.ParquetFile, group: int, names: list[str]) -> Iterat
     return file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names, use_threads=False)
 
 
-def _item(path: Path, columns: Columns, number: int, values: dict[str, Any]) -> Item:
+def _item(origin: Origin, columns: Columns, number: int, values: dict[str, Any] | str) -> Item:
+    uri = f"{origin.uri}#{number}"
+    if isinstance(values, str):
+        return Item(id=str(number), uri=uri, source=origin.source, problem=values)
     data, place = _data_and_path(values[columns.image])
-    file = Path(os.path.abspath(path.parent / place)) if data is None and place else None
+    path, problem = None, None
+    try:
+        if data is not None:
+            refuse_too_large(len(data))
+        elif place:
+            uri, path = origin.picture(place)
+        else:
+            problem = f"expected a picture in column {columns.image!r}, got none"
+    except (ImageError, ValueError) as error:
+        data, problem = None, str(error)
     label = values[columns.label] if columns.label else None
     if columns.label_from_parent and place:
         label = Path(place).parent.name
     item_id = values[columns.id] if columns.id else None
     return Item(
         id=str(number if item_id in (None, "") else item_id),
-        uri=str(file) if file else f"{path}#{number}",
-        source=path.stem,
+        uri=uri,
+        source=origin.source,
         data=data,
-        path=file,
+        path=path,
         label=None if label is None else str(label),
         columns={name: values[name] for name in columns.users},
-        listed_in=str(path) if file else None,
-        problem=None if data is not None or file else f"expected a picture in column {columns.image!r}, got none",
+        listed_in=origin.uri if data is None and place else None,
+        problem=problem,
     )
 
 
@@ -134,3 +172,7 @@ def _data_and_path(image: Any) -> tuple[bytes | None, str | None]:
     """What a cell holds: bytes, a path, or both of them as Hugging Face's image type."""
     data, place = (image.get("bytes"), image.get("path")) if isinstance(image, dict) else (image, image)
     return data if isinstance(data, bytes) else None, place if isinstance(place, str) else None
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n", 1)[0].split()) or type(error).__name__

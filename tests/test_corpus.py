@@ -128,6 +128,7 @@ def test_parquet_with_a_damaged_row_group_gives_the_rest(tmp_path):
     path.write_bytes(data)
     items = [*corpus.read(path)]
     assert [item.id for item in items] == ["0", "1", "2", "damaged.parquet#3", "6", "7", "8"]
+    assert items[3].uri == str(path)
     assert items[3].problem.startswith("expected rows up to 5, but cannot read them: ")
 
 

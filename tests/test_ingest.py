@@ -103,7 +103,7 @@ def test_pictures_that_cannot_be_read_are_named_and_shift_nothing(index, photos)
 
     lines = [json.loads(line) for line in (index.path / "failures.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["000a.png", "002a.jpg", "004a.png"]
-    assert [*lines[0]] == ["id", "uri", "reason", "when"]
+    assert [*lines[0]][:4] == ["id", "uri", "reason", "when"]
     (photos / "000a.png").write_bytes(png(100))
     (photos / "002a.jpg").unlink()
     assert counts(index.add(photos, num_workers=0)) == (1, 10, 0, 1)

@@ -1,11 +1,10 @@
 """The command `index`: add the pictures of some sources to an index, and keep up with what changes in them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from retrieval.errors import SourceError, UsageError
+from retrieval.errors import UsageError
 from ui.endings import SKIPPED
 from ui.opening import open_or_create
 from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
@@ -16,7 +15,9 @@ def index(
     index: IndexFolder,
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SOURCE", help="Folders, image files, .parquet, .csv or .tar.", show_default=False),
+        typer.Argument(
+            metavar="SOURCE", help="Folders, image files, .parquet, .csv or .tar; paths or URLs.", show_default=False
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -82,9 +83,11 @@ def index(
       spyglass index photos/ --index photos.index
       spyglass index photos/ more/cat.jpg --index photos.index --label-from parent --exclude-dir thumbnails
       spyglass index products.parquet --index products.index --label-from category --json
+      spyglass index s3://bucket/photos https://host/more.csv --index photos.index
       spyglass index photos/ --index photos.index --prune
       spyglass index --retry-failed --index photos.index
     """
+    from indexer import corpus
     from ui import reports
 
     sources = sources or []
@@ -93,8 +96,7 @@ def index(
         raise UsageError(f"expected sources or --retry-failed, got {got}; name a folder of pictures, for example")
     for source in sources:
         # Seen to before an index is made, so that a typing error leaves nothing behind.
-        if "://" not in source and not Path(source).exists():
-            raise SourceError(f"expected a folder or file to index, found nothing at {source}; check the path")
+        corpus.refuse_missing(source)
     target = open_or_create(index, model, device, index_type=index_type, token_bytes=token_bytes)
     report = target.add(
         *sources,
