@@ -17,7 +17,7 @@ from retrieval.errors import ImageError, SourceError, UsageError
 from retrieval.images import IMAGE_SUFFIXES
 
 __all__ = [
-    *("MAX_IMAGE_BYTES", "PARENT", "Item", "container", "count", "holds_many", "is_folder", "is_gone"),
+    *("MAX_IMAGE_BYTES", "PARENT", "Item", "container", "count", "holds_many", "is_folder", "is_gone", "is_inside"),
     *("read", "read_image", "refuse_missing"),
 ]
 
@@ -92,6 +92,11 @@ def container(uri: str) -> str:
     return uri if place is None else place["file"]
 
 
+def is_inside(uri: str) -> bool:
+    """Whether a picture lies in a table or an archive, rather than in a file of its own."""
+    return _inside(uri) is not None
+
+
 def is_folder(uri: str) -> bool:
     """Whether a uri is that of a folder: a URL that ends in a slash, or a path of one."""
     return uri.endswith("/") if is_url(uri) else os.path.isdir(uri)
@@ -110,9 +115,8 @@ def is_gone(uri: str) -> bool:
 
 
 def _inside(uri: str) -> re.Match | None:
-    if not is_url(uri) and os.path.exists(uri):
-        return None
-    return _IN_PARQUET.fullmatch(uri) or _IN_TAR.fullmatch(uri)
+    place = _IN_PARQUET.fullmatch(uri) or _IN_TAR.fullmatch(uri)
+    return None if place is None or (not is_url(uri) and os.path.exists(uri)) else place
 
 
 @contextmanager

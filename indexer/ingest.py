@@ -166,7 +166,7 @@ class Ingest:
 
     def _with_kept_label(self, item: Item, held: Known) -> Item:
         # A folder that is read without label_from says nothing of labels, so it takes none away.
-        says_nothing = self.config.label_from is None and item.data is None and item.listed_in is None
+        says_nothing = self.config.label_from is None and item.listed_in is None and not corpus.is_inside(item.uri)
         return replace(item, label=self._stored.said(held.place)[0]) if says_nothing else item
 
     def _is_as_kept(self, item: Item, held: Known) -> bool:
