@@ -1,5 +1,6 @@
 """The command `index`, end to end: changes of a folder told in text and JSON, wrong usage, and a Ctrl-C."""
 
+import errno
 import json
 import os
 import signal
@@ -131,3 +132,25 @@ def test_ctrl_c_commits_what_is_encoded_and_exits_with_130(tmp_path):
     report = json.loads(out)
     assert (process.returncode, report["added"], report["unchanged"]) == (0, 60 - num_kept, num_kept)
     assert Index.open(path, ToyEmbedder()).info()["images"] == 60
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_disk_that_refuses_is_one_line_and_what_was_there_stays(spyglass, photos, tmp_path, monkeypatch, number):
+    spyglass("index", photos)
+    before = (tmp_path / "p.index" / "manifest.json").read_bytes()
+    write_pngs(photos, range(10, 12))
+    (photos / "000.png").unlink()
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", refuse)
+        code, out, err = spyglass("index", photos, "--prune")
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert err.startswith("error: expected to write to ") and os.strerror(number) in err and "stays" in err
+    assert (tmp_path / "p.index" / "manifest.json").read_bytes() == before
+    assert spyglass("verify")[0] == 0
+    code, out, _ = spyglass("index", photos, "--prune", "--json")
+    report = json.loads(out)
+    assert (code, report["added"], report["unchanged"], report["pruned"]) == (0, 2, 5, 1)
