@@ -26,6 +26,7 @@ from ui import (
     removing,
     searching,
     serving,
+    showing,
     snapshots,
     tokens,
 )
@@ -123,6 +124,7 @@ app.add_typer(feedback.feedback, name="feedback")
 app.command("serve")(serving.serve)
 app.command("tokens")(tokens.tokens)
 app.command("reencode")(reencoding.reencode)
+app.command("ui")(showing.ui)
 app.command("remove")(removing.remove)
 app.command("compact")(compacting.compact)
 app.command("snapshots")(snapshots.snapshots)

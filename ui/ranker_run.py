@@ -123,14 +123,17 @@ def train_frozen(
 
 
 def train_into_index(
-    sources: RankerSources, attention: RelevanceAttention, config: RankerTrainConfig, name: str
+    sources: RankerSources, attention: RelevanceAttention, config: RankerTrainConfig, name: str, out: Path | None
 ) -> RankerReport:
-    """Train a ranker that is kept in the index under a name; what was there before is replaced when it is done."""
+    """Train a ranker that is kept in the index under a name; what was there before is replaced when it is done.
+
+    Its checkpoint and log go to `out`, and are kept if that is given.
+    """
     from indexer import ranker_folders
 
     # More is judged from one run to the next: none can go on from the checkpoint of another.
     with tempfile.TemporaryDirectory() as scratch, ranker_folders.replacing(sources.feedback, name) as new:
-        report = train_frozen(sources, sources.embedder, attention, config, Path(scratch), keep_in=new)
+        report = train_frozen(sources, sources.embedder, attention, config, out or Path(scratch), keep_in=new)
     return report.at(sources.feedback / ranker_folders.RANKERS / name)
 
 

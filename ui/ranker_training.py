@@ -18,7 +18,8 @@ def ranker(
         typer.Option("--data", metavar="SOURCE...", help="Labelled .parquet files or folders of folders."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where weights, checkpoints and logs go.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where weights, checkpoints and logs go; with --name, the logs."),
     ] = None,
     more_data: Annotated[
         list[str] | None, typer.Argument(metavar="[SOURCE]...", help="More sources.", show_default=False)
@@ -98,8 +99,8 @@ def ranker(
         raise UsageError("expected --data to learn from, or --feedback, got neither")
     if feedback is None and (user is not None or name is not None):
         raise UsageError("expected --feedback beside --user and --name, got none; name the index")
-    if (out is None) == (name is None):
-        raise UsageError("expected --out DIR, or --name NAME of a ranker in the --feedback index; give one of the two")
+    if out is None and name is None:
+        raise UsageError("expected --out DIR, or --name NAME of a ranker in the --feedback index, got neither")
     if name is not None and not NAME.fullmatch(name):
         raise UsageError(f"expected a --name of letters, digits, '-', '_' and '.', got {name!r}")
     if name == DEFAULT:
@@ -147,7 +148,7 @@ def ranker(
         embedder, attention = ranker_run.train_both(sources, attention, together, out)
         report = ranker_run.train_frozen(sources, embedder, attention, config if epochs else None, out / "ranker")
     elif name is not None:
-        report = ranker_run.train_into_index(sources, attention, config, name)
+        report = ranker_run.train_into_index(sources, attention, config, name, out)
     else:
         report = ranker_run.train_frozen(sources, sources.embedder, attention, config, out)
     typer.echo(report.to_json() if as_json else report.text())

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 MOST_CHOICES = 200
 """A column of text with more values than these is none to choose from."""
 
-_OWN_TO_LAST = ("width", "height", "bytes", "dim")
+_GREATEST = 2**53 - 1  # beyond it a browser's numbers are not exact
+SIZES = ("width", "height", "bytes", "dim")
+"""The catalog's own numbers, which are asked for less than what a source says of its pictures."""
+
 _NEVER = ("id", "uri", "sha256", "bucket")
 
 
@@ -63,8 +66,8 @@ class Range:
 
 def filters_of(catalog: "pd.DataFrame") -> list[Choice | Range]:
     """A filter for each column that has one to give: the label first, then the sources' columns, then sizes and dim."""
-    names = [name for name in catalog.columns if name not in (*_NEVER, *_OWN_TO_LAST, "label")]
-    found = (_filter_of(catalog[name], name) for name in ("label", *names, *_OWN_TO_LAST) if name in catalog)
+    names = [name for name in catalog.columns if name not in (*_NEVER, *SIZES, "label")]
+    found = (_filter_of(catalog[name], name) for name in ("label", *names, *SIZES) if name in catalog)
     return [one for one in found if one is not None]
 
 
@@ -81,7 +84,7 @@ def allowed(filters: list[Choice | Range], where: Mapping[str, Any]) -> dict[str
 def _filter_of(column: "pd.Series", name: str) -> Choice | Range | None:
     kind = column.dtype.kind
     if kind in "iuf":
-        finite = column[column.abs() < float("inf")]
+        finite = column[column.abs() <= _GREATEST]
         if finite.empty or finite.min() == finite.max():
             return None
         cast = float if kind == "f" else int

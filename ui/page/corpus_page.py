@@ -1,0 +1,178 @@
+"""The corpus page: what is indexed and what could not be, how crowded the pictures are, and where they lie."""
+
+import streamlit as st
+
+from retrieval.errors import SpyglassError
+from ui.page import address, corpus_charts, hit_grid
+from ui.page.adding import Adding
+from ui.page.hit_grid import Event, image_card
+from ui.page.query_state import QueryState
+from ui.page.view import View
+from ui.page.workbench import Workbench, current
+from ui.printing import size
+
+_NUM_BESIDE = 8
+_MOST_FAILURES = 500
+_MOST_PAIRS = 12
+
+
+def show() -> None:
+    """Draw the page."""
+    workbench = current()
+    view = workbench.view
+    _show_figures(view)
+    _show_adding(workbench)
+    if len(view.catalog):
+        _show_crowdedness(view)
+        _show_extremes(view)
+        _show_map(view)
+        _show_near_duplicates(view)
+    _show_failures(view)
+
+
+def _show_figures(view: View) -> None:
+    overview, info = view.overview, view.index.info()
+    figures = {
+        "pictures": f"{overview.num_images:,}",
+        "mean numbers of a picture": "-" if overview.mean_dim is None else f"{overview.mean_dim:.0f} of 512",
+        "picture files": size(overview.num_bytes),
+        "index": size(info["size_bytes"]),
+        "labels": f"{len(overview.labels):,}",
+    }
+    with st.container(horizontal=True, gap="small"):
+        for name, value in figures.items():
+            st.metric(name, value, width="content", border=True)
+    formats = " · ".join(f"{num:,} {name}" for name, num in overview.formats.items())
+    st.caption(f"{view.index.path} · model {info['model']}{' · ' + formats if formats else ''}")
+
+
+def _show_adding(workbench: Workbench) -> None:
+    if workbench.may_change:
+        with st.expander("Add pictures", icon=":material/create_new_folder:", expanded=workbench.adding is not None):
+            _adding_form(workbench)
+            if workbench.adding is not None:
+                _show_progress(workbench.adding)
+
+
+def _adding_form(workbench: Workbench) -> None:
+    with st.form("adding", border=False):
+        source = st.text_input(
+            "A folder, an image file, a .parquet, .csv or .tar on the machine where this page runs",
+            placeholder="/home/me/pictures",
+            key="adding_source",
+        )
+        has_labels = st.checkbox("The folder that a picture is in is its label", key="adding_labels")
+        is_busy = workbench.adding is not None and workbench.adding.is_running
+        if st.form_submit_button("Add", type="primary", disabled=is_busy) and source.strip():
+            try:
+                workbench.add(source.strip(), label_from="parent" if has_labels else None)
+            except SpyglassError as error:
+                st.warning(str(error), icon=":material/error:")
+
+
+@st.fragment(run_every=0.7)
+def _show_progress(adding: Adding) -> None:
+    """How far it is, looked at again and again; when it ends, the whole page is drawn anew with what was added."""
+    if adding.is_running:
+        st.session_state["adding_ran"] = True
+        progress = adding.progress
+        done = f"{progress.num_done:,}" + (f" of {progress.num_images:,}" if progress.num_images else "")
+        st.progress(progress.share, text=f"Adding {adding.source}: {done} pictures")
+        st.button("Stop", icon=":material/stop:", on_click=adding.stop, key="adding_stop")
+        return
+    if st.session_state.pop("adding_ran", False):
+        st.rerun()
+    if adding.problem is not None:
+        st.warning(adding.problem, icon=":material/error:")
+    elif adding.report is not None:
+        report = adding.report
+        counts = ", ".join(f"{getattr(report, name):,} {name}" for name in ("added", "updated", "unchanged", "skipped"))
+        st.success(f"{adding.source}: {counts} in {report.seconds:.1f} s", icon=":material/check:")
+    else:
+        st.info(f"{adding.source}: stopped; what was read by then is in the index.", icon=":material/stop:")
+
+
+def _show_crowdedness(view: View) -> None:
+    st.header("How many numbers a picture takes, and how crowded it is")
+    left, right = st.columns(2)
+    images = view.overview.images
+    with left:
+        st.altair_chart(corpus_charts.dims(images), width="stretch", alt="Histogram of the pictures' dimensions")
+    with right:
+        st.altair_chart(
+            corpus_charts.complexity(images), width="stretch", alt="Histogram of the pictures' bytes a pixel"
+        )
+
+
+def _show_extremes(view: View) -> None:
+    images = view.overview.images
+    num = min(_NUM_BESIDE, len(images))
+    for column, heading, rows in zip(
+        st.columns(2), ("The plainest", "The most crowded"), (images.head(num), images.tail(num)[::-1]), strict=True
+    ):
+        with column:
+            st.header(heading)
+            cards = [
+                image_card(row, view.index.version, note=f"{row['bytes_per_pixel']:.2f} bytes a pixel")
+                for _, row in rows.iterrows()
+            ]
+            hit_grid.show(cards, key=f"extremes_{heading}", on_event=_search_with, is_small=True)
+
+
+def _show_map(view: View) -> None:
+    st.header("Where the pictures lie")
+    places = view.embedding_map
+    if len(places) < 3:
+        st.caption("Three pictures at least make a map.")
+        return
+    colours = "label" if 2 <= places["label"].nunique() <= corpus_charts.MOST_COLOURS else "dim"
+    chosen = st.altair_chart(
+        corpus_charts.embedding_map(places, view.index.version, colours),
+        width="stretch",
+        on_select="rerun",
+        selection_mode="picture",
+        key="map",
+        alt="Map of the embeddings: pictures that are alike lie close together",
+    )
+    st.caption(
+        f"{len(places):,} pictures where their embeddings differ most (two principal components); "
+        "point at one to see it, click it to see it large."
+    )
+    picked = [point["id"] for point in chosen["selection"].get("picture", []) if "id" in point]
+    if picked:
+        rows = places[places["id"].isin(picked)]
+        cards = [image_card(row, view.index.version) for _, row in rows.head(_NUM_BESIDE).iterrows()]
+        hit_grid.show(cards, key="map_picked", on_event=_search_with, is_small=True)
+
+
+def _show_near_duplicates(view: View) -> None:
+    pairs = view.near_duplicates
+    st.header("Near-duplicates to review")
+    if not pairs:
+        st.caption("None: no two pictures are as good as the same.")
+        return
+    st.caption(f"{len(pairs):,} pairs that are as good as the same, the most alike first.")
+    for number, (one, other, similarity) in enumerate(pairs[:_MOST_PAIRS]):
+        cards = [
+            image_card(view.rows.loc[image_id], view.index.version, note=f"similarity {similarity:.3f}")
+            for image_id in (one, other)
+        ]
+        hit_grid.show(cards, key=f"pair_{number}", on_event=_search_with, is_small=True)
+
+
+def _show_failures(view: View) -> None:
+    st.header("What could not be read")
+    try:
+        failures = view.index.failures()
+    except SpyglassError as error:
+        st.warning(str(error), icon=":material/error:")
+        return
+    if not failures:
+        st.caption("Nothing: every picture was read.")
+        return
+    st.caption(f"{len(failures):,} pictures are not in the index because they cannot be read.")
+    st.dataframe(failures[:_MOST_FAILURES], hide_index=True, column_order=("id", "reason", "when"), width="stretch")
+
+
+def _search_with(event: Event) -> None:
+    address.search_next(QueryState(like=(event["ref"],)))

@@ -1,0 +1,98 @@
+"""The grid of pictures, each with what is known of it and what can be done with it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from ui.page.asset import asset
+from ui.page.naming import name_of
+from ui.page.picture_routes import picture_url
+from ui.page.query_state import QueryState, image_ref
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from indexer import Hit
+
+MAX_DIM = 512
+
+Event = Mapping[str, Any]
+"""What a visitor did: an `action` such as "only", "more", "less", "relevant" or "details", and with which `ref`."""
+
+_grid = st.components.v2.component("spyglass_hit_grid", js=asset("hit_grid.js"), css=asset("hit_grid.css"))
+
+
+def show(
+    cards: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    on_event: Callable[[Event], None],
+    actions: Sequence[str] = (),
+    page: int = 0,
+    is_small: bool = False,
+) -> None:
+    """Draw the cards; `actions` are of "more" (with "less"), "judge" and "details"."""
+
+    def handle() -> None:
+        event = st.session_state[key].event
+        if event is not None:
+            on_event(event)
+
+    data = {"cards": [*cards], "actions": [*actions], "max_dim": MAX_DIM, "is_small": is_small, "page": page}
+    _grid(data=data, key=key, on_event_change=handle)
+
+
+def hit_card(hit: "Hit", state: QueryState, judged: Mapping[str, bool], version: int) -> dict[str, Any]:
+    """The card of a hit."""
+    ref, name = image_ref(hit.id), name_of(hit.id, hit.uri)
+    moved = 0 if hit.similarity_rank is None else hit.similarity_rank - hit.rank
+    return {
+        **_picture(ref, hit.id, name, hit.label, version, shows_attention=state.shows_attention),
+        "rank": hit.rank,
+        "file": name if hit.label else None,
+        "similarity": f"{hit.similarity:.3f}",
+        "score": f"{hit.score:.3f}",
+        "reranked": hit.similarity_rank is not None,
+        "moved": moved,
+        "was": hit.similarity_rank,
+        "dim": hit.dim,
+        "judged": judged.get(hit.id),
+        "badge": "liked" if ref in state.like else "disliked" if ref in state.unlike else None,
+        "note": _also(hit),
+    }
+
+
+def image_card(
+    row: "pd.Series", version: int, *, note: str | None = None, shows_attention: bool = False
+) -> dict[str, Any]:
+    """The card of a row of the catalog, which answers no query."""
+    name = name_of(row["id"], row["uri"])
+    return {
+        **_picture(image_ref(row["id"]), row["id"], name, row["label"], version, shows_attention=shows_attention),
+        "file": name if row["label"] else None,
+        "dim": int(row["dim"]),
+        "note": note,
+    }
+
+
+def _picture(
+    ref: str, image_id: str, name: str, label: str | None, version: int, *, shows_attention: bool
+) -> dict[str, Any]:
+    return {
+        "ref": ref,
+        "id": image_id,
+        "name": f"{label}, {name}" if label else name,
+        "title": label or name,
+        "url": picture_url("attention" if shows_attention else "tile", ref, version),
+        "hint": "Search with this picture",
+    }
+
+
+def _also(hit: "Hit") -> str | None:
+    """A word on the other files that hold the very same picture."""
+    names = getattr(hit, "names", ())
+    return (
+        f"also {PurePath(names[0]).name}" + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else None
+    )

@@ -1,0 +1,97 @@
+"""The server of the page: Streamlit's own, with the pictures beside it, in this process until it is stopped."""
+
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.errors import MissingExtraError, SpyglassError, UsageError
+
+try:
+    import streamlit as st
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        f"expected the packages for the page, found them incomplete ({error}); pip install 'spyglass-image-search[ui]'"
+    ) from None
+
+from ui.page import workbench as workbenches
+from ui.page.look import THEME
+from ui.page.picture_routes import routes
+from ui.page.workbench import Workbench
+
+if TYPE_CHECKING:
+    from indexer import Index
+
+FIRST_PORT = 8501
+_MOST_TRIED = 50
+
+
+def serve(index: "Index", *, host: str, port: int | None, opens_browser: bool) -> None:
+    """Show an index until interrupted; raises `UsageError` where the address cannot be listened at.
+
+    Visitors from other machines, where `host` lets them in, may look and judge, but neither add folders nor train.
+    """
+    port = free_port(host, port)
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"
+    workbench = workbenches.use(Workbench(index, may_change=is_loopback(host)))
+
+    @asynccontextmanager
+    async def lifespan(_: st.App) -> AsyncIterator[None]:
+        threading.Thread(target=_warm_up, args=[workbench], name="warm-up", daemon=True).start()
+        print(f"Spyglass shows {index.path} at {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        try:
+            yield
+        finally:
+            workbench.close()
+
+    app = st.App(Path(__file__).parents[1] / "app.py", routes=routes(), lifespan=lifespan)
+    app.run(
+        config={
+            "server.address": host,
+            "server.port": port,
+            "server.headless": not opens_browser,
+            "server.showEmailPrompt": False,
+            "server.fileWatcherType": "none",
+            "browser.gatherUsageStats": False,
+            "client.toolbarMode": "minimal",
+            "client.showErrorDetails": "none",
+            "logger.hideWelcomeMessage": True,
+            "logger.level": "warning",
+            **THEME,
+        }
+    )
+
+
+def free_port(host: str, port: int | None) -> int:
+    """The port, or from the usual one on the first that is free; raises `UsageError` where there is none."""
+    for one in range(FIRST_PORT, FIRST_PORT + _MOST_TRIED) if port is None else (port,):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, one))
+            except OSError as error:
+                reason = error.strerror or str(error)
+            else:
+                return listener.getsockname()[1]
+    raise UsageError(f"expected an address to listen at, got {host} port {one}: {reason}; choose another")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    import ipaddress
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _warm_up(workbench: Workbench) -> None:
+    try:
+        workbench.warm_up()
+    except SpyglassError as error:  # the page says so as well, once somebody searches
+        print(f"warning: {error}", file=sys.stderr, flush=True)
