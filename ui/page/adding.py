@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from indexer import AddReport, Index
 
 
+_BATCH = 16  # small: what was read but not encoded yet when somebody stops is read again the next time
+
+
 class _StoppedError(Exception):
     """The visitor has asked to stop; what was encoded by then is kept."""
 
@@ -59,7 +62,7 @@ class Adding:
     def _run(self) -> None:
         try:
             self.report = self._index.add(
-                self.source, label_from=self._label_from, num_workers=0, on_progress=self._note
+                self.source, label_from=self._label_from, num_workers=0, batch_size=_BATCH, on_progress=self._note
             )
         except _StoppedError:
             return

@@ -1,6 +1,7 @@
 """One picture, larger: itself, where the model looks in it, what of it matches the query, and its columns."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -28,11 +29,22 @@ def show(workbench: Workbench, state: QueryState, image_id: str, hit: "Hit | Non
                 "The places of both pictures that the ranker compares most; the wider a line, the more it counts."
             )
         else:
-            picture = workbench.larger if chosen == _PICTURE else workbench.attention
+            picture = workbench.pictures.large if chosen == _PICTURE else workbench.attention
             st.image(picture(image_ref(image_id)), width="stretch" if chosen == _ATTENTION else "content")
             if chosen == _ATTENTION:
                 st.caption("Bright is where the numbers of the picture come from.")
+        st.subheader(workbench.pictures.name(image_ref(image_id)), anchor=False)
+        st.dataframe(_facts(workbench.pictures.row(image_id), hit), hide_index=True, width="stretch")
     except SpyglassError as error:
         st.warning(str(error), icon=":material/error:")
-    st.subheader(workbench.name(image_ref(image_id)), anchor=False)
-    st.dataframe(workbench.facts(image_id, hit), hide_index=True, width="stretch")
+
+
+def _facts(row: Mapping[str, Any], hit: "Hit | None") -> list[dict[str, str]]:
+    """A hit's figures, and what the catalog says of the image."""
+    figures = {}
+    if hit is not None:
+        figures = {"rank": hit.rank, "score": f"{hit.score:.4f}", "similarity": f"{hit.similarity:.4f}"}
+        if hit.similarity_rank is not None:
+            figures["rank by similarity"] = hit.similarity_rank
+    known = figures | {name: value for name, value in row.items() if value is not None}
+    return [{"what": name, "value": str(value)} for name, value in known.items()]

@@ -43,7 +43,9 @@ def endpoint(kind: str):
 
     def show(request: Request) -> Response:
         workbench = current()
-        draw = {"tile": workbench.tile, "large": workbench.larger, "attention": workbench.attention}[kind]
+        draw = {"tile": workbench.pictures.tile, "large": workbench.pictures.large, "attention": workbench.attention}[
+            kind
+        ]
         try:
             data = draw(request.query_params.get("ref", ""))
         except ImageError as error:
@@ -70,7 +72,7 @@ async def _give(request: Request) -> Response:
         if len(data) > MAX_BYTES:
             return JSONResponse({"problem": too_large})
     try:
-        sha256 = await run_in_threadpool(current().uploads.add, bytes(data))
+        sha256 = await run_in_threadpool(current().pictures.uploads.add, bytes(data))
     except ImageError as error:
         return JSONResponse({"problem": str(error)})
     return JSONResponse({"ref": upload_ref(sha256)})

@@ -33,14 +33,14 @@ def show(workbench: Workbench, state: QueryState, *, key: str, on_event: Callabl
 
 
 def _picture(workbench: Workbench, ref: str, version: int, *, liked: bool) -> dict[str, Any]:
-    return {"ref": ref, "name": workbench.name(ref), "url": picture_url("tile", ref, version), "liked": liked}
+    return {"ref": ref, "name": workbench.pictures.name(ref), "url": picture_url("tile", ref, version), "liked": liked}
 
 
 def _stage(workbench: Workbench, state: QueryState, picture: dict[str, Any], version: int) -> dict[str, Any] | None:
     """The one picture, large enough to draw on; None where it cannot be read, which its chip then says."""
     ref = state.like[0]
     try:
-        width, height = workbench.size(ref)
+        width, height = workbench.pictures.size(ref)
     except ImageError:
         return None
     url = picture_url("attention" if state.shows_attention else "large", ref, version)

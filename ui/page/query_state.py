@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlencode
 
 NUM_HITS = (12, 24, 48, 96)
 """How many hits a page may show."""
@@ -15,6 +16,9 @@ UPLOAD = "@"
 
 MOST_PICTURES = 16
 """How many pictures a query may have."""
+
+Crop = tuple[int, int, int, int]
+"""x, y, width and height in pixels of the upright picture."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"\d{1,9}")
@@ -52,7 +56,7 @@ class QueryState:
 
     like: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
-    crop: tuple[int, int, int, int] | None = None
+    crop: Crop | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
     num_hits: int = 24
     page: int = 0
@@ -114,6 +118,10 @@ class QueryState:
         pictures = {name: list(refs) for name, refs in (("like", self.like), ("unlike", self.unlike)) if refs}
         return pictures | {name: [text] for name, text in texts.items() if text}
 
+    def to_text(self) -> str:
+        """All of it in one text: the same for those that ask the same."""
+        return urlencode(self.to_params(), doseq=True)
+
     @property
     def is_asked(self) -> bool:
         """Whether there is a query: something to look for."""
@@ -161,7 +169,7 @@ def _share(text: str) -> float | None:
     return share if math.isfinite(share) and -1 <= share <= 1 else None
 
 
-def _crop(text: str) -> tuple[int, int, int, int] | None:
+def _crop(text: str) -> Crop | None:
     numbers = [_number(part) for part in text.split(",")]
     if len(numbers) != 4 or None in numbers or not (numbers[2] and numbers[3]):
         return None

@@ -1,6 +1,5 @@
 """The server of the page: Streamlit's own, with the pictures beside it, in this process until it is stopped."""
 
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ except ModuleNotFoundError as error:
         f"expected the packages for the page, found them incomplete ({error}); pip install 'spyglass-image-search[ui]'"
     ) from None
 
+from ui.listening import is_loopback, listen
 from ui.page import workbench as workbenches
 from ui.page.look import THEME
 from ui.page.picture_routes import routes
@@ -25,8 +25,7 @@ from ui.page.workbench import Workbench
 if TYPE_CHECKING:
     from indexer import Index
 
-FIRST_PORT = 8501
-_MOST_TRIED = 50
+FIRST_PORT, LAST_PORT = 8501, 8550
 
 
 def serve(index: "Index", *, host: str, port: int | None, opens_browser: bool) -> None:
@@ -35,7 +34,7 @@ def serve(index: "Index", *, host: str, port: int | None, opens_browser: bool) -
     Visitors from other machines, where `host` lets them in, may look and judge, but neither add folders nor train.
     """
     port = free_port(host, port)
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}"
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     workbench = workbenches.use(Workbench(index, may_change=is_loopback(host)))
 
     @asynccontextmanager
@@ -67,27 +66,13 @@ def serve(index: "Index", *, host: str, port: int | None, opens_browser: bool) -
 
 def free_port(host: str, port: int | None) -> int:
     """The port, or from the usual one on the first that is free; raises `UsageError` where there is none."""
-    for one in range(FIRST_PORT, FIRST_PORT + _MOST_TRIED) if port is None else (port,):
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((host, one))
-            except OSError as error:
-                reason = error.strerror or str(error)
-            else:
-                return listener.getsockname()[1]
-    raise UsageError(f"expected an address to listen at, got {host} port {one}: {reason}; choose another")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    import ipaddress
-
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    for one in range(FIRST_PORT, LAST_PORT) if port is None else ():
+        try:
+            return free_port(host, one)
+        except UsageError:
+            continue
+    with listen(host, LAST_PORT if port is None else port) as listening:
+        return listening.getsockname()[1]
 
 
 def _warm_up(workbench: Workbench) -> None:

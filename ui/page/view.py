@@ -24,11 +24,6 @@ class View:
         return self.index.catalog()
 
     @cached_property
-    def rows(self) -> "pd.DataFrame":
-        """The catalog by id."""
-        return self.catalog.set_index("id", drop=False)
-
-    @cached_property
     def filters(self) -> list[Choice | Range]:
         """What the columns can be filtered by."""
         return filters_of(self.catalog)

@@ -8,32 +8,26 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrieval.errors import ImageError, SourceError, UsageError
-from retrieval.images import decode, read_pixels
+from retrieval.images import read_pixels
+from ui.page.adding import Adding
 from ui.page.filters import allowed
 from ui.page.judgments import Judgments
 from ui.page.latest import Latest
-from ui.page.naming import name_of
-from ui.page.query_state import QueryState, image_of, image_ref, upload_of
-from ui.page.uploads import Uploads
+from ui.page.pictures import Pictures
+from ui.page.query_state import Crop, QueryState, image_of, image_ref, upload_of
+from ui.page.training import Training, TrainingOptions
 from ui.page.view import View
-from ui.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
-    import pandas as pd
     from PIL import Image
 
     from indexer import EncodedPicture, Hit, Index
-    from ui.page.adding import Adding
-    from ui.page.training import Training, TrainingOptions
-
-Crop = tuple[int, int, int, int]
-
-_TILE, _LARGE = 400, 1280  # px of the longer side
 
 _current: "Workbench | None" = None
 
@@ -66,13 +60,11 @@ class Workbench:
 
     def __init__(self, index: "Index", *, may_change: bool = True):
         self.may_change = may_change
-        self.uploads = Uploads()
+        self.pictures = Pictures(lambda: self._view.index)
         self.adding: Adding | None = None
         self.training: Training | None = None
-        self.judgments = Judgments()
+        self._judgments = Judgments()
         self._view = View(index)
-        self._tiles = Thumbnails(self._data_of, side=_TILE)
-        self._larger = Thumbnails(self._data_of, side=_LARGE)
         self._overlays: Latest[bytes] = Latest(500)
         self._encoded: Latest[EncodedPicture] = Latest(500)
         self._found: Latest[Found] = Latest(100)
@@ -97,8 +89,7 @@ class Workbench:
     def find(self, state: QueryState, *, user: str = "") -> Found:
         """The hits on the page that is asked for; raises what `Index.search` does."""
         view = self.view
-        chosen = state.ranker or view.index.ranker_in_use()
-        key = view.index.version, repr(sorted(state.to_params().items())), user, chosen
+        key = view.index.version, view.index.ranker_in_use(), state.to_text(), user
         return self._found.get(key, lambda: self._search(view, state, user))
 
     def _search(self, view: View, state: QueryState, user: str) -> Found:
@@ -122,58 +113,17 @@ class Workbench:
 
     def encoded(self, ref: str, crop: Crop | None = None) -> "EncodedPicture":
         """A picture of a query as `search` takes it: encoded once, however often it is asked for."""
-
         from indexer import ImageId
 
         def encode() -> "EncodedPicture":
-            is_image = upload_of(ref) is None and crop is None
+            is_whole_image = upload_of(ref) is None and crop is None
             # By its id an image can be looked for even when its file is gone.
-            picture = ImageId(image_of(ref)) if is_image else self.picture(ref, crop)
+            picture = ImageId(image_of(ref)) if is_whole_image else self.pictures.part(ref, crop)
             with self._model:
                 (encoded,) = self._view.index.encode_pictures([picture])
             return encoded
 
         return self._encoded.get((ref, crop), encode)
-
-    def picture(self, ref: str, crop: Crop | None = None) -> bytes | np.ndarray:
-        """A picture's bytes, or of a part of it the pixels (height, width, 3); raises `ImageError`."""
-        data = self._data_of(ref)
-        if crop is None:
-            return data
-        x, y, width, height = crop
-        part = read_pixels(data, None)[y : y + height, x : x + width]
-        if not part.size:
-            raise ImageError(f"expected a part inside of the picture, got {crop}; draw another")
-        return part
-
-    def name(self, ref: str) -> str:
-        """What a picture is called."""
-        if upload_of(ref) is not None:
-            return "your picture"
-        try:
-            return name_of(image_of(ref), self.uri(image_of(ref)))
-        except ImageError:  # gone from the index, and yet in somebody's address
-            return image_of(ref)
-
-    def size(self, ref: str) -> tuple[int, int]:
-        """Width and height of a picture as it is shown, upright; raises `ImageError`."""
-        if upload_of(ref) is None:
-            row = self._row(image_of(ref))
-            return int(row["width"]), int(row["height"])
-        decoded = decode(self.uploads.get(upload_of(ref)), 32)
-        return decoded.width, decoded.height
-
-    def uri(self, image_id: str) -> str:
-        """Where an image of the index lies; raises `ImageError` for an id that there is not."""
-        return self._row(image_id)["uri"]
-
-    def tile(self, ref: str) -> bytes:
-        """A picture as a small JPEG's bytes; raises `ImageError`."""
-        return self._tiles.get(ref)
-
-    def larger(self, ref: str) -> bytes:
-        """A picture as a JPEG's bytes, large enough to fill a screen; raises `ImageError`."""
-        return self._larger.get(ref)
 
     def attention(self, ref: str) -> bytes:
         """Where the model looks in a picture, as a small JPEG's bytes; raises `ImageError`."""
@@ -183,51 +133,31 @@ class Workbench:
         """The query's one picture beside a hit, with the places that are compared most; raises `SpyglassError`."""
         from PIL import Image
 
-        from ui import match_overlay
+        from ui.match_overlay import overlay
 
         ref = state.like[0]
-        query, found = self.picture(ref, state.crop), self._data_of(image_ref(hit.id))
+        query, found = self.pictures.part(ref, state.crop), self.pictures.data(image_ref(hit.id))
         with self._model:
             explanation = self._view.index.explain(query, hit, ranker=state.ranker)
         left, right = (Image.fromarray(read_pixels(picture, None)) for picture in (query, found))
-        return match_overlay.overlay(
-            left,
-            right,
-            explanation,
-            title=hit.label or hit.id,
-            detail=f"score {hit.score:.3f}, similarity {hit.similarity:.3f}",
-        )
-
-    def facts(self, image_id: str, hit: "Hit | None" = None) -> list[dict[str, str]]:
-        """What the catalog says of an image, and of a hit its figures: rows of `what` and `value`; `ImageError`."""
-        figures = {}
-        if hit is not None:
-            figures = {"rank": hit.rank, "score": f"{hit.score:.4f}", "similarity": f"{hit.similarity:.4f}"}
-            if hit.similarity_rank is not None:
-                figures["rank by similarity"] = hit.similarity_rank
-        known = figures | {name: value for name, value in self._row(image_id).items() if value is not None}
-        return [{"what": name, "value": str(value)} for name, value in known.items()]
+        detail = f"score {hit.score:.3f}, similarity {hit.similarity:.3f}"
+        return overlay(left, right, explanation, title=hit.label or hit.id, detail=detail)
 
     def judge(self, state: QueryState, image_id: str, relevant: bool, *, user: str = "") -> None:
         """Keep that an image is, or is not, what was looked for with the query's first picture."""
         ref = state.like[0]
-        picture = image_of(ref) if upload_of(ref) is None and state.crop is None else self.picture(ref, state.crop)
+        picture = _own_name(state) or self.pictures.part(ref, state.crop)
         judgment = self.view.index.record_feedback(picture, image_id, relevant, user=user)
-        self.judgments.note(judgment, (ref, state.crop))
+        self._judgments.note(judgment, (ref, state.crop))
         self._found.clear()  # a ranker may read what was judged
 
     def judged(self, state: QueryState, *, user: str = "") -> dict[str, bool]:
         """What this user has said of the images, by their ids, as answers to the query's first picture."""
-        ref = state.like[0]
-        own_name = image_of(ref) if upload_of(ref) is None and state.crop is None else None
-        return self.judgments.of(self._view.index, own_name, (ref, state.crop), user)
+        return self._judgments.of(self._view.index, _own_name(state), (state.like[0], state.crop), user)
 
     def add(self, source: str, *, label_from: str | None = None) -> None:
         """Begin to add what a source holds, on the side; raises `SourceError` where there is nothing, `UsageError`."""
-        from pathlib import Path
-
         from indexer import Index
-        from ui.page.adding import Adding
 
         self._refuse_changes()
         if not Path(source).exists():
@@ -236,18 +166,12 @@ class Workbench:
         # A handle of its own: what the pages look at meanwhile stays as it is until they ask for what is newer.
         self.adding = Adding(Index.open(index.path, index.embedder), source, label_from=label_from)
 
-    def train(self, options: "TrainingOptions") -> None:
+    def train(self, options: TrainingOptions) -> None:
         """Begin to train a ranker, on the side; raises `UsageError` where visitors may not."""
-        from ui.page.training import Training
-
         self._refuse_changes()
         if self.training is not None:
             self.training.forget()
         self.training = Training(self.view.index.path, options)
-
-    def _refuse_changes(self) -> None:
-        if not self.may_change:
-            raise UsageError("expected this page on the machine where it runs, got it from elsewhere; open it there")
 
     def close(self) -> None:
         """End the jobs that still run."""
@@ -256,25 +180,25 @@ class Workbench:
         if self.training is not None:
             self.training.forget()
 
-    def _row(self, image_id: str) -> "pd.Series":
-        rows = self._view.rows
-        if image_id not in rows.index:
-            raise ImageError(f"expected the id of an image of the index, got {image_id!r}")
-        return rows.loc[image_id]
-
-    def _data_of(self, ref: str) -> bytes:
-        sha256 = upload_of(ref)
-        return self._view.index.read_image(self.uri(image_of(ref))) if sha256 is None else self.uploads.get(sha256)
+    def _refuse_changes(self) -> None:
+        if not self.may_change:
+            raise UsageError("expected this page on the machine where it runs, got it from elsewhere; open it there")
 
     def _draw_attention(self, ref: str) -> bytes:
         from PIL import Image
 
         from ui.attention import attention_overlay
 
-        shown = Image.open(io.BytesIO(self.tile(ref)))
+        shown = Image.open(io.BytesIO(self.pictures.tile(ref)))
         attention = self.encoded(ref).attention
         if attention is None:
             raise ImageError("expected the picture as it was indexed, found another or none; index it anew")
         file = io.BytesIO()
         attention_overlay(shown, attention).save(file, "JPEG", quality=85)
         return file.getvalue()
+
+
+def _own_name(state: QueryState) -> str | None:
+    """The id of the query's first picture, where it is a whole image of the index."""
+    ref = state.like[0]
+    return image_of(ref) if upload_of(ref) is None and state.crop is None else None

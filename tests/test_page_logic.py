@@ -1,0 +1,103 @@
+"""The pages' logic without a browser: what they draw, and that drawing again costs nothing."""
+
+from pathlib import Path
+
+import pytest
+from toy import ToyEmbedder, write_coloured
+
+import ui
+from indexer import Index
+from ui.page import workbench as workbenches
+from ui.page.workbench import Workbench
+
+pytest.importorskip("streamlit", reason="expected the packages for the page: pip install 'spyglass-image-search[ui]'")
+from streamlit.testing.v1 import AppTest  # noqa: E402
+
+APP = Path(ui.__file__).with_name("app.py")
+QUERY = "red/0.png"
+
+
+@pytest.fixture
+def embedder():
+    return ToyEmbedder()
+
+
+@pytest.fixture
+def workbench(tmp_path, embedder):
+    index = Index.create(tmp_path / "index", embedder)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
+    index.add(write_coloured(tmp_path / "pictures", 6), label_from="parent", num_workers=0)
+    return workbenches.use(Workbench(index))
+
+
+def opened(**params) -> AppTest:
+    page = AppTest.from_file(APP, default_timeout=60)
+    for name, value in params.items():
+        page.query_params[name] = value
+    return drawn(page.run())
+
+
+def drawn(page: AppTest) -> AppTest:
+    assert not page.exception and not page.warning and not page.error
+    return page
+
+
+def said(page: AppTest) -> str:
+    return "\n".join(element.value for element in page.markdown)
+
+
+def test_never_empty(workbench):
+    page = opened()
+    assert "Some of **24** pictures" in said(page)
+    (shuffle,) = [button for button in page.button if button.label == "Draw others"]
+    drawn(shuffle.click().run())
+    assert page.query_params["seed"] == "1"
+
+
+def test_a_slider_loads_no_model_and_encodes_nothing(workbench, embedder, monkeypatch):
+    page = opened(like=QUERY)
+    assert "Hits **1–24**" in said(page)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("expected no model to be loaded and nothing to be encoded")
+
+    monkeypatch.setattr("retrieval.Embedder.load", refuse)
+    monkeypatch.setattr(embedder, "encode_pixels", refuse)
+    before = embedder.encoded
+    drawn(page.sidebar.slider(key="option_min_score").set_value(0.4).run())
+    drawn(page.sidebar.toggle(key="option_shows_attention").set_value(True).run())
+    drawn(page.sidebar.slider(key="option_min_score").set_value(0.0).run())
+    drawn(page.sidebar.multiselect(key="filter_label").set_value(["red", "blue"]).run())
+    assert "Hits **1–12**" in said(page) and embedder.encoded == before
+    assert page.query_params == {"like": QUERY, "look": "on", "where": '{"label":["red","blue"]}'}
+
+
+def test_filters_come_from_the_url_and_go_there(workbench):
+    page = opened(like=QUERY, where='{"label":["red"],"dim":{"gte":180}}', k="12")
+    assert page.sidebar.multiselect(key="filter_label").value == ["red"]
+    assert page.sidebar.slider(key="filter_dim").value[0] == 180
+    drawn(page.sidebar.multiselect(key="filter_label").set_value([]).run())
+    assert page.query_params["where"] == '{"dim":{"gte":180}}'
+
+
+def test_pages_keep_their_place(workbench):
+    page = opened(like=QUERY, k="12")
+    drawn(page.button(key="next_hits").click().run())
+    assert "Hits **13–24**" in said(page) and page.query_params["page"] == "1"
+    assert page.button(key="next_hits").disabled and not page.button(key="previous_hits").disabled
+    drawn(page.button(key="previous_hits").click().run())
+    assert "Hits **1–12**" in said(page) and "page" not in page.query_params
+
+
+def test_a_query_that_is_gone_is_said_in_words(workbench):
+    page = AppTest.from_file(APP, default_timeout=60)
+    page.query_params["like"] = "@" + "0" * 64
+    page.run()
+    assert not page.exception and "it has forgotten; add it again" in page.warning[0].value
+
+
+def test_an_empty_index(tmp_path):
+    workbenches.use(Workbench(Index.create(tmp_path / "index", ToyEmbedder())))
+    page = AppTest.from_file(APP, default_timeout=60).run()
+    assert not page.exception and "This index holds no pictures yet" in page.info[0].value

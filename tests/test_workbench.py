@@ -1,0 +1,194 @@
+"""What all visitors of the page share: a picture is encoded once, and what others do is seen."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from toy import ToyEmbedder, coloured, png, write_coloured, write_pngs
+
+from indexer import Index
+from retrieval.errors import ImageError, SourceError, UsageError
+from ui.page.latest import Latest
+from ui.page.query_state import QueryState, upload_ref
+from ui.page.training import Training, TrainingOptions, curve, read_log
+from ui.page.uploads import MAX_BYTES, Uploads
+from ui.page.workbench import Workbench
+
+
+@pytest.fixture
+def embedder():
+    return ToyEmbedder()
+
+
+@pytest.fixture
+def index(tmp_path, embedder):
+    index = Index.create(tmp_path / "index", embedder)
+    index.add(write_coloured(tmp_path / "pictures", 6), label_from="parent", num_workers=0)
+    return index
+
+
+@pytest.fixture
+def workbench(index):
+    return Workbench(index)
+
+
+def test_nothing_is_encoded_twice(workbench, embedder):
+    red, blue = QueryState(like=("red/0.png",)), QueryState(like=("red/0.png",), unlike=("blue/0.png",))
+    before = embedder.encoded
+    first = workbench.find(red)
+    assert embedder.encoded == before + 1
+    for state in (red, red.change(min_score=0.2), red.change(num_hits=12), red.turn_to(1), blue, blue.turn_to(1)):
+        workbench.find(state)
+        workbench.judged(state)
+    assert embedder.encoded == before + 2
+    assert workbench.find(red) is first
+    workbench.attention("red/0.png")
+    assert embedder.encoded == before + 2
+    workbench.find(red.change(crop=(0, 0, 20, 20)))
+    assert embedder.encoded == before + 3
+
+
+def test_hits_are_those_of_the_index(workbench, index):
+    state = QueryState(like=("red/0.png", "red/1.png"), unlike=("grey/0.png",), num_hits=12)
+    uris = {row["id"]: row["uri"] for _, row in index.catalog().iterrows()}
+    plain = index.search([uris[ref] for ref in state.like], subtract=[uris["grey/0.png"]], top_k=24)
+    pages = [workbench.find(state.turn_to(page)) for page in (0, 1)]
+    assert [hit.id for page in pages for hit in page.hits] == [hit.id for hit in plain]
+    assert [page.has_more for page in pages] == [True, False]
+
+
+def test_what_others_add_is_seen(workbench, tmp_path, embedder):
+    assert len(workbench.view.catalog) == 24
+    Index.open(workbench.view.index.path, embedder).add(write_pngs(tmp_path / "more", range(3)), num_workers=0)
+    assert len(workbench.view.catalog) == 27
+    assert workbench.view is workbench.view
+
+
+def test_judgments_are_kept_and_shown_at_once(workbench, index):
+    ref = upload_ref(workbench.pictures.uploads.add(png(5)))
+    for state in (QueryState(like=("red/0.png",)), QueryState(like=(ref,)), QueryState(like=(ref,), crop=(0, 0, 9, 9))):
+        assert workbench.judged(state, user="ann") == {}
+        workbench.judge(state, "red/1.png", True, user="ann")
+        workbench.judge(state, "blue/1.png", False, user="ann")
+        workbench.judge(state, "red/1.png", False, user="ann")
+        assert workbench.judged(state, user="ann") == {"red/1.png": False, "blue/1.png": False}
+        assert workbench.judged(state) == {}
+    assert len(index.feedback("ann")) == 6
+    index.record_feedback("red/0.png", "grey/0.png", True, user="ann")  # by another process, for example
+    assert workbench.judged(QueryState(like=("red/0.png",)), user="ann")["grey/0.png"] is True
+
+
+def test_pictures_by_reference(workbench):
+    ref = upload_ref(workbench.pictures.uploads.add(png(5)))
+    pictures = workbench.pictures
+    assert pictures.data(ref) == png(5) and pictures.size(ref) == (64, 64) and pictures.name(ref) == "your picture"
+    assert pictures.size("red/0.png") == (40, 40) and pictures.name("red/0.png") == "0.png"
+    assert pictures.part(ref, (1, 2, 3, 4)).shape == (4, 3, 3)
+    for draw in (pictures.tile, pictures.large, workbench.attention):
+        assert draw(ref)[:2] == draw("red/0.png")[:2] == b"\xff\xd8"
+        with pytest.raises(ImageError, match="expected the id of an image of the index, got '../secret'"):
+            draw("../secret")
+        with pytest.raises(ImageError, match="it has forgotten"):
+            draw(upload_ref("0" * 64))
+    with pytest.raises(ImageError, match="expected a part inside of the picture"):
+        pictures.part(ref, (100, 0, 3, 4))
+
+
+def test_adding_goes_on_the_side(workbench, tmp_path):
+    folder = write_pngs(tmp_path / "more", range(5))
+    (folder / "broken.png").write_bytes(b"no picture")
+    workbench.add(str(folder))
+    adding = workbench.adding
+    while adding.is_running:
+        time.sleep(0.02)
+    assert (adding.report.added, adding.report.skipped, adding.problem) == (5, 1, None)
+    assert adding.progress.share == 1.0 and len(workbench.view.catalog) == 29
+    with pytest.raises(SourceError, match="found nothing at /nowhere"):
+        workbench.add("/nowhere")
+
+
+def test_adding_can_be_stopped_and_says_what_fails(workbench, tmp_path, embedder, index):
+    embedder.seconds_per_image = 0.05
+    workbench.add(str(write_pngs(tmp_path / "more", range(100))))
+    while workbench.adding.progress.num_done < 20:
+        time.sleep(0.01)
+    workbench.close()
+    assert workbench.adding.was_stopped and workbench.adding.report is None and not workbench.adding.is_running
+    assert 24 < len(workbench.view.catalog) < 124  # what was encoded by then stays
+    (tmp_path / "words.txt").write_text("no pictures")
+    workbench.add(str(tmp_path / "words.txt"))
+    workbench.adding._thread.join()
+    assert "expected a folder" in workbench.adding.problem
+
+
+def test_visitors_from_elsewhere_change_nothing(index, tmp_path):
+    workbench = Workbench(index, may_change=False)
+    for change in (lambda: workbench.add(str(tmp_path)), lambda: workbench.train(TrainingOptions(name="x"))):
+        with pytest.raises(UsageError, match="expected this page on the machine where it runs"):
+            change()
+
+
+def test_uploads_forget_the_oldest():
+    uploads = Uploads(max_bytes=MAX_BYTES)
+    uploads._max_bytes = 2 * len(png(0)) + 100
+    names = [uploads.add(png(0)), uploads.add(png(1))]
+    uploads.get(names[0])
+    uploads.add(png(2))
+    assert uploads.get(names[0]) == png(0)
+    with pytest.raises(ImageError, match="it has forgotten"):
+        uploads.get(names[1])
+    with pytest.raises(ImageError, match="expected a JPEG"):
+        uploads.add(b"words")
+    with pytest.raises(ImageError, match="expected a picture of at most 64 MB"):
+        uploads.add(bytes(MAX_BYTES + 1))
+
+
+def test_latest_answers():
+    latest, asked = Latest(2), []
+    for key in "abacb":
+        latest.get(key, lambda key=key: asked.append(key) or key.upper())
+    assert asked == ["a", "b", "c", "b"]
+    with pytest.raises(ZeroDivisionError):
+        latest.get("x", lambda: 1 / 0)
+    assert latest.get("x", lambda: 1) == 1
+    threads = [threading.Thread(target=lambda: [latest.get(n % 5, lambda: 0) for n in range(500)]) for _ in range(4)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    assert len(latest._kept) == 2
+
+
+def test_a_log_that_is_being_written(tmp_path):
+    path = tmp_path / "log.jsonl"
+    assert read_log(path) == []
+    path.write_text('{"epoch": 0, "val_loss": 0.5}\n{"epoch": 1, "loss": 0.4, "val_lo')
+    assert read_log(path) == [{"epoch": 0, "val_loss": 0.5}]
+    rows = [{"epoch": 0, "val_loss": 0.5}, {"epoch": 1, "loss": 0.4, "val_loss": 0.3}]
+    assert curve(rows, ["loss"]) == [{"epoch": 1, "measure": "loss", "value": 0.4}]
+
+
+@pytest.mark.slow
+def test_training_says_why_it_failed_and_can_be_stopped(index):
+    training = Training(index.path, TrainingOptions(name="mine"))
+    training._process.wait()
+    assert training.report is None and "expected" in training.problem and "\n" not in training.problem
+    training.forget()
+    assert not training._folder.exists()
+    stopped = Training(index.path, TrainingOptions(name="mine"))
+    stopped.stop()
+    assert stopped.was_stopped and not stopped.is_running and stopped.problem is None
+    stopped.forget()
+
+
+def test_the_command_line_of_a_training(tmp_path):
+    options = TrainingOptions(name="mine", data="/pictures", epochs=3)
+    line = options.arguments(tmp_path, tmp_path / "out", "cpu")
+    assert line[:4] == ["train", "ranker", "--data", "/pictures"]
+    assert line[4:] == [
+        *("--feedback", str(tmp_path), "--name", "mine", "--out", str(tmp_path / "out"), "--epochs", "3"),
+        *("--candidates", "100", "--learning-rate", "0.003", "--device", "cpu", "--json"),
+    ]
+
+
+def test_a_crop_is_of_the_upright_picture(workbench):
+    picture = np.asarray(coloured((200, 40, 40), 0))
+    assert np.array_equal(workbench.pictures.part("red/0.png", (3, 5, 10, 20)), picture[5:25, 3:13])
