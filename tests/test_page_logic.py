@@ -90,6 +90,14 @@ def test_pages_keep_their_place(workbench):
     assert "Hits **1–12**" in said(page) and "page" not in page.query_params
 
 
+def test_groups_and_diversity(workbench):
+    page = opened(like=QUERY, group="label", diverse="0.5")
+    assert "Hits **1–4**" in said(page)
+    assert page.sidebar.slider(key="option_diverse").value == 0.5
+    drawn(page.sidebar.selectbox(key="option_group_by").set_value("").run())
+    assert "Hits **1–24**" in said(page) and page.query_params == {"like": QUERY, "diverse": "0.5"}
+
+
 def test_a_query_that_is_gone_is_said_in_words(workbench):
     page = AppTest.from_file(APP, default_timeout=60)
     page.query_params["like"] = "@" + "0" * 64

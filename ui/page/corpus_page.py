@@ -5,7 +5,7 @@ import streamlit as st
 from retrieval.errors import SpyglassError
 from ui.page import address, corpus_charts, hit_grid
 from ui.page.adding import Adding
-from ui.page.hit_grid import Event, image_card
+from ui.page.hit_grid import Event, image_card, near_duplicate_card
 from ui.page.query_state import QueryState
 from ui.page.view import View
 from ui.page.workbench import Workbench, current
@@ -13,7 +13,8 @@ from ui.printing import size
 
 _NUM_BESIDE = 8
 _MOST_FAILURES = 500
-_MOST_PAIRS = 12
+_MOST_GROUPS = 10
+_LOOKS = "looks_for_near_duplicates"
 
 
 def show() -> None:
@@ -146,18 +147,28 @@ def _show_map(view: View) -> None:
 
 
 def _show_near_duplicates(view: View) -> None:
-    pairs = view.near_duplicates
     st.header("Near-duplicates to review")
-    if not pairs:
-        st.caption("None: no two pictures are as good as the same.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        threshold = st.slider("Least similarity", 0.80, 1.0, 0.95, 0.01, key="near_threshold")
+        st.button("Look for them", icon=":material/content_copy:", on_click=_look_for_near_duplicates)
+    if not st.session_state.get(_LOOKS):
         return
-    st.caption(f"{len(pairs):,} pairs that are as good as the same, the most alike first.")
-    for number, (one, other, similarity) in enumerate(pairs[:_MOST_PAIRS]):
-        cards = [
-            image_card(view.rows.loc[image_id], view.index.version, note=f"similarity {similarity:.3f}")
-            for image_id in (one, other)
-        ]
-        hit_grid.show(cards, key=f"pair_{number}", on_event=_search_with, is_small=True)
+    with st.spinner("Comparing all pictures …"):
+        groups = view.near_duplicates(threshold)
+    if not groups:
+        st.caption("None: no two pictures are that alike.")
+        return
+    num_images = sum(map(len, groups))
+    shown = f"; the first {_MOST_GROUPS} are shown" if len(groups) > _MOST_GROUPS else ""
+    st.caption(f"{num_images:,} pictures in {len(groups):,} groups; in each the one with the most pixels first{shown}.")
+    version = view.index.version
+    for number, group in enumerate(groups[:_MOST_GROUPS]):
+        cards = [near_duplicate_card(one, version) for one in group[:_NUM_BESIDE]]
+        hit_grid.show(cards, key=f"group_{number}", on_event=_search_with, is_small=True)
+
+
+def _look_for_near_duplicates() -> None:
+    st.session_state[_LOOKS] = True
 
 
 def _show_failures(view: View) -> None:

@@ -10,11 +10,13 @@ from ui.page.asset import asset
 from ui.page.naming import name_of
 from ui.page.picture_routes import picture_url
 from ui.page.query_state import QueryState, image_ref
+from ui.printing import size
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from indexer import Hit
+    from indexer.near_duplicates import NearDuplicate
 
 MAX_DIM = 512
 
@@ -77,6 +79,16 @@ def image_card(
     }
 
 
+def near_duplicate_card(one: "NearDuplicate", version: int) -> dict[str, Any]:
+    """The card of an image that another one is nearly the same as."""
+    name = name_of(one.id, one.uri)
+    return {
+        **_picture(image_ref(one.id), one.id, name, one.label, version, shows_attention=False),
+        "file": name if one.label else None,
+        "note": f"{one.similarity:.3f} alike, {one.width}×{one.height}, {size(one.num_bytes)}",
+    }
+
+
 def _picture(
     ref: str, image_id: str, name: str, label: str | None, version: int, *, shows_attention: bool
 ) -> dict[str, Any]:
@@ -92,7 +104,7 @@ def _picture(
 
 def _also(hit: "Hit") -> str | None:
     """A word on the other files that hold the very same picture."""
-    names = getattr(hit, "names", ())
-    return (
-        f"also {PurePath(names[0]).name}" + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else None
-    )
+    if not hit.names:
+        return None
+    more = f" and {len(hit.names) - 1} more" if len(hit.names) > 1 else ""
+    return f"also {PurePath(hit.names[0]).name}{more}"

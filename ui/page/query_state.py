@@ -95,7 +95,7 @@ class QueryState:
             rerank=last("rerank") != "off",
             ranker=last("ranker") or None,
             group_by=last("group") or None,
-            diverse=_share(last("diverse")) or 0.0,
+            diverse=max(_share(last("diverse")) or 0.0, 0.0),
             shows_attention=last("look") == "on",
             seed=_number(last("seed")) or 0,
         )

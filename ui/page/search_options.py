@@ -70,6 +70,27 @@ def _show_order(view: View, state: QueryState) -> None:
         convert=lambda least: least or None,
         help="Leaves out hits whose inner product with the query is less; 0 leaves out none.",
     )
+    _choose(
+        "Diversity",
+        "diverse",
+        state.diverse,
+        st.slider,
+        min_value=0.0,
+        max_value=1.0,
+        step=0.1,
+        help="How much hits are to differ from those before them; 0 asks for likeness to the query alone.",
+    )
+    columns = [one.column for one in view.filters if isinstance(one, Choice)]
+    if columns:
+        _choose(
+            "Only the best of each",
+            "group_by",
+            state.group_by if state.group_by in columns else "",
+            st.selectbox,
+            options=["", *columns],
+            format_func=lambda name: name or "picture: no groups",
+            convert=lambda name: name or None,
+        )
 
 
 def _show_filters(view: View, state: QueryState) -> None:

@@ -4,11 +4,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ui.page.filters import Choice, Range, filters_of
+from ui.page.latest import Latest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from indexer import Index
+    from indexer.near_duplicates import NearDuplicate
     from indexer.overview import Overview
 
 
@@ -17,6 +19,7 @@ class View:
 
     def __init__(self, index: "Index"):
         self.index = index
+        self._near_duplicates: Latest[list[list[NearDuplicate]]] = Latest(10)
 
     @cached_property
     def catalog(self) -> "pd.DataFrame":
@@ -40,7 +43,6 @@ class View:
         """Where the images lie beside each other."""
         return self.index.embedding_map()
 
-    @cached_property
-    def near_duplicates(self) -> list[tuple[str, str, float]]:
-        """Pairs of images, by their ids, that are as good as the same, with how alike they are."""
-        return []
+    def near_duplicates(self, threshold: float) -> "list[list[NearDuplicate]]":
+        """Groups of images that are nearly the same, by `threshold` as in `Index.near_duplicates`."""
+        return self._near_duplicates.get(threshold, lambda: self.index.near_duplicates(threshold))

@@ -106,6 +106,8 @@ class Workbench:
                 min_score=state.min_score,
                 rerank=None if state.rerank else 0,
                 ranker=state.ranker if state.rerank else None,
+                group_by=state.group_by,
+                diverse=state.diverse or None,
                 user=user,
             )
         took_ms = (time.perf_counter() - started) * 1000
