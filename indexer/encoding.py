@@ -55,6 +55,21 @@ class PictureEncoder:
             encoded += self._encode(pictures[start : start + _BATCH], named, crop, token_bytes, on_error)
         return encoded
 
+    def check(self, pictures: Sequence[Any]) -> None:
+        """Raise what `encode` would, as far as it shows without reading a picture that is there."""
+        named = self._find(pictures)
+        for picture in pictures:
+            source = self._source(picture, named, None)
+            if source.problem is not None:
+                raise source.problem
+            if source.row is None and _names_nothing(picture):
+                raise self._with_closest(_read(source, None, None), picture)
+
+    def uri_of(self, name: str) -> str:
+        """Where the picture lies that a str means in `encode`."""
+        row = self._find([name]).get(name)
+        return name if row is None else self._gallery.catalog.row(row)["uri"]
+
     def _encode(self, pictures, named, crop, token_bytes, on_error) -> list[EncodedPicture | SpyglassError]:
         """As `encode`, one batch."""
         image_size = self._model.image_size
@@ -63,10 +78,8 @@ class PictureEncoder:
         for place, source in enumerate(sources):
             if isinstance(encoded[place], _Gone):
                 encoded[place] = self._stored(source.row, token_bytes)
-            elif isinstance(encoded[place], ImageError) and _names_nothing(source.picture):
-                encoded[place] = ImageError(
-                    f"{encoded[place]}, nor is it the id of an image{self._closest(source.picture)}"
-                )
+            elif isinstance(encoded[place], ImageError) and source.row is None and _names_nothing(source.picture):
+                encoded[place] = self._with_closest(encoded[place], source.picture)
             if isinstance(encoded[place], SpyglassError) and on_error == "stop":
                 raise encoded[place]
         places = [place for place, pixels in enumerate(encoded) if isinstance(pixels, np.ndarray)]
@@ -100,6 +113,9 @@ class PictureEncoder:
 
     def _unknown(self, name: str) -> UsageError:
         return UsageError(f"expected the id of an image of the index, got {name!r}{self._closest(name)}")
+
+    def _with_closest(self, error: ImageError, name: str) -> ImageError:
+        return ImageError(f"{error}, nor is it the id of an image{self._closest(name)}")
 
     def _closest(self, name: str) -> str:
         return closest(name, self._gallery.catalog.live_rows()["id"])
@@ -180,7 +196,7 @@ def _read_all(sources: Sequence[_Source], image_size: int, crop: Crop | None) ->
         return [future.result() if future else _read(source, image_size, crop) for source, future in pairs]
 
 
-def _read(source: _Source, image_size: int, crop: Crop | None) -> Any:
+def _read(source: _Source, image_size: int | None, crop: Crop | None) -> Any:
     if source.problem is not None:
         return source.problem
     if isinstance(source.picture, EncodedPicture):

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 
-from indexer.encoding import pixels_of
+from indexer.pictures import EncodedPicture
 from retrieval.described import Described
-from retrieval.errors import UsageError
+from retrieval.errors import ImageError, UsageError
 from retrieval.ranker_weights import Ranker
+from retrieval.tokens import Tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,33 +42,30 @@ class MatchExplanation:
         return self.weights.mean(axis=0)
 
 
-def explain(
-    embedder: Any,
-    ranker: Ranker,
-    query: Any,
-    image: bytes,
-    *,
-    crop: tuple[int, int, int, int] | None,
-    token_bytes: int,
-) -> MatchExplanation:
-    """Both pictures are encoded, since no index keeps where its tokens lie; raises `ImageError` or `UsageError`."""
-    pixels = np.stack([pixels_of(query, embedder.image_size, crop), pixels_of(image, embedder.image_size)])
-    embeddings = embedder.encode_pixels(pixels, token_bytes=token_bytes)
-    if embeddings.tokens is None:
-        raise UsageError(f"expected a model with local tokens, got {embedder.name}, which has none")
-    tokens_NTE, mask_NT = embeddings.tokens.padded()
+def explain(ranker: Ranker, query: EncodedPicture, image: EncodedPicture) -> MatchExplanation:
+    """How the ranker compares two pictures that were encoded with tokens, and whose places are known.
+
+    They are of pictures that were read: no index keeps where its tokens lie. Raises `ImageError` or `UsageError`.
+    """
+    for picture in (query, image):
+        if picture.attention is None:
+            raise ImageError(
+                "expected a picture to tell where its tokens lie, got a stored vector: the picture is gone"
+            )
+        if picture.tokens is None:
+            raise UsageError("expected pictures encoded by a model with local tokens, got some that have none")
+    tokens_NTE, mask_NT = Tokens.concatenate([query.tokens, image.tokens]).padded()
     described = Described(
-        vectors=torch.from_numpy(embeddings.full),
-        dims=torch.from_numpy(embeddings.dims).float(),
+        vectors=torch.from_numpy(np.stack([query.vector, image.vector])),
+        dims=torch.tensor([query.dim, image.dim]).float(),
         tokens=tokens_NTE,
         mask=mask_NT,
         numbers=torch.zeros(2, 0),
         categories=torch.zeros(2, 0, dtype=torch.int64),
     )
-    query_places, image_places = np.split(embeddings.token_places, embeddings.tokens.offsets[1:2])
     return MatchExplanation(
         weights=ranker.explain(described.take(0), described.take(1)),
-        query_places=query_places,
-        image_places=image_places,
-        grid=tuple(embeddings.attention.shape[1:]),
+        query_places=query.token_places,
+        image_places=image.token_places,
+        grid=tuple(image.attention.shape),
     )

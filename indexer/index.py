@@ -369,6 +369,21 @@ class Index:
         config = SearchConfig(**options)
         return self._unswept(lambda: self._open_searcher().search(queries, config))
 
+    def check_search(self, pictures: Sequence[Any] = (), **options: Any) -> None:
+        """Raise what a search for these pictures with these `options` would, as far as it shows beforehand.
+
+        That is before the model is loaded and before a picture is read: a wrong option, filter or column, a ranker that
+        is none, a file or an id that is not there.
+        """
+        from indexer.search_config import SearchConfig
+
+        config = SearchConfig(**options)
+        self._unswept(lambda: self._open_searcher().check(pictures, config))
+
+    def uri_of(self, name: str) -> str:
+        """Where the picture lies that a str means in a query: at that very path, or that of the image of this id."""
+        return self._unswept(lambda: self._open_searcher().uri_of(name))
+
     def encode_pictures(
         self, pictures: Sequence[Any], *, crop: tuple[int, int, int, int] | None = None, on_error: str = "stop"
     ) -> "list[EncodedPicture | SpyglassError]":

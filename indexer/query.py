@@ -46,7 +46,7 @@ def combine(
     """
     vectors, dims, tokens = [], [], []
     for pictures in liked:
-        own = _weights(weights, len(pictures))
+        own = weights_of(weights, len(pictures))
         vectors.append(sum(weight * one.vector for weight, one in zip(own, pictures, strict=True)) / np.abs(own).sum())
         asked = [(weight, one) for weight, one in zip(own, pictures, strict=True) if weight > 0]
         dims.append(sum(weight * one.dim for weight, one in asked) / sum(weight for weight, _ in asked))
@@ -61,8 +61,8 @@ def combine(
     )
 
 
-def _weights(weights: Sequence[float] | None, num_pictures: int) -> np.ndarray:
-    """Those of a query's pictures, (num_pictures,) float64: all 1 where none are given."""
+def weights_of(weights: Sequence[float] | None, num_pictures: int) -> np.ndarray:
+    """Those of a query's pictures, (num_pictures,) float64, all 1 where none are given; raises `UsageError`."""
     if weights is None:
         return np.ones(num_pictures)
     if len(weights) != num_pictures:

@@ -1,10 +1,11 @@
 """A search from its pictures to its hits: encode, compare, re-rank, expand, and order."""
 
+import logging
 import shlex
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from indexer.gallery import Gallery
 from indexer.hits import Hit, hits_of
 from indexer.manifest import Manifest
 from indexer.pictures import EncodedPicture
-from indexer.query import Queries, as_list, combine
+from indexer.query import Queries, as_list, combine, weights_of
 from indexer.rankers import Rankers
 from indexer.ranking import Ranked, Ranking
 from indexer.search_config import SearchConfig
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from indexer.explaining import MatchExplanation
     from indexer.reranking import Reranker
     from retrieval import Ranker
+
+_log = logging.getLogger(__name__)
 
 
 class Searcher:
@@ -38,28 +41,35 @@ class Searcher:
         # Queries have as many tokens as what they are compared with.
         self._token_bytes = max([state.token_bytes, *(segment.token_bytes for segment in state.segments)])
         self._judged = None
+        self._warned_of: set[str] = set()
 
     def search(self, queries: Sequence[Any], config: SearchConfig) -> list[list[Hit]]:
         """The hits of each query; what is raised is said at `Index.search`."""
         if not queries:
             return []
-        ranker = self._ranker(config)
-        matching = None if config.where is None else self.gallery.catalog.where(config.where)
-        allowed = None if matching is None else np.unique(self.gallery.names.firsts(matching))
-        selection = Selection(self.gallery, config, matching)
-        asked = self._asked(queries, config, with_tokens=ranker is not None)
-        ranking = self._ranking(asked, config, allowed, ranker)
-        pages = selection.pages(ranking, is_reranked=ranker is not None)
+        plan = self._plan(config)
+        asked = self._asked(queries, config, with_tokens=plan.ranker is not None)
+        is_reranked = plan.ranker is not None
+        pages = plan.selection.pages(self._ranking(asked, config, plan), is_reranked=is_reranked)
         return [
-            self._hits(vector, page, config, matching, ranker is not None)
+            self._hits(vector, page, config, plan.matching, is_reranked)
             for vector, page in zip(asked.vectors, pages, strict=True)
         ]
+
+    def check(self, pictures: Sequence[Any], config: SearchConfig) -> None:
+        """What is raised is said at `Index.check_search`."""
+        self._plan(config)
+        self._encoder.check(pictures)
 
     def encode(self, pictures: Sequence[Any], crop: Crop | None, on_error: str) -> list[EncodedPicture | SpyglassError]:
         """What is raised is said at `Index.encode_pictures`."""
         return self._encoder.encode(pictures, crop=crop, token_bytes=self._token_bytes, on_error=on_error)
 
-    def explain(self, query: Any, image: str | Hit, ranker: Any, crop: tuple | None) -> "MatchExplanation":
+    def uri_of(self, name: str) -> str:
+        """What is meant is said at `Index.uri_of`."""
+        return self._encoder.uri_of(name)
+
+    def explain(self, query: Any, image: str | Hit, ranker: Any, crop: Crop | None) -> "MatchExplanation":
         """What is raised is said at `Index.explain`."""
         from indexer import corpus, explaining
 
@@ -71,14 +81,20 @@ class Searcher:
             if number is None:
                 raise UsageError(f"expected a hit or the id of an image of {self._path}, got {image!r}")
             uri = self.gallery.catalog.row(number)["uri"]
-        return explaining.explain(
-            self._load_embedder(),
-            ranker,
-            query,
-            corpus.read_image(uri),
-            crop=crop,
-            token_bytes=self._token_bytes or 1024,
-        )
+        token_bytes = self._token_bytes or 1024
+        (asked,) = self._encoder.encode([query], crop=crop, token_bytes=token_bytes)
+        (found,) = self._encoder.encode([corpus.read_image(uri)], token_bytes=token_bytes)
+        return explaining.explain(ranker, asked, found)
+
+    def _plan(self, config: SearchConfig) -> "_Plan":
+        """All that can be known of a search without its pictures."""
+        ranker = self._ranker(config)
+        matching = None if config.where is None else self.gallery.catalog.where(config.where)
+        if config.user and config.user not in self._warned_of and (ranker is None or not ranker.reads_feedback):
+            self._warned_of.add(config.user)
+            why = "nothing is re-ranked" if ranker is None else f"the ranker {ranker.name} never learned from any"
+            _log.warning("the feedback of user %r changes nothing here: %s", config.user, why)
+        return _Plan(ranker, matching, Selection(self.gallery, config, matching))
 
     def _asked(self, queries: Sequence[Any], config: SearchConfig, *, with_tokens: bool) -> Queries:
         liked, disliked = [as_list(query) for query in queries], as_list(config.subtract)
@@ -86,6 +102,7 @@ class Searcher:
             if not pictures or (config.crop is not None and len(pictures) != 1):
                 got = f"{len(pictures)} with crop={config.crop}"
                 raise UsageError(f"expected a query, or several without crop, got {got}")
+            weights_of(config.weights, len(pictures))
         token_bytes = self._token_bytes if with_tokens else 0
         flat = [picture for pictures in liked for picture in pictures]
         encoded = iter(self._encoder.encode(flat, crop=config.crop, token_bytes=token_bytes))
@@ -96,12 +113,11 @@ class Searcher:
             token_dim=self.gallery.tokens.token_dim if with_tokens else 0,
         )
 
-    def _ranking(
-        self, asked: Queries, config: SearchConfig, allowed: np.ndarray | None, ranker: "Ranker | None"
-    ) -> Ranking:
+    def _ranking(self, asked: Queries, config: SearchConfig, plan: "_Plan") -> Ranking:
+        allowed = None if plan.matching is None else np.unique(self.gallery.names.firsts(plan.matching))
         settings = {"allowed": allowed}
-        if ranker is not None:
-            settings |= {"reranker": self._reranker(ranker, config), "num_reranked": config.num_reranked}
+        if plan.ranker is not None:
+            settings |= {"reranker": self._reranker(plan.ranker, config), "num_reranked": config.num_reranked}
         ranking = Ranking(self.gallery, asked, asked.vectors, **settings)
         if not config.expand:
             return ranking
@@ -154,3 +170,11 @@ class Searcher:
             self._judged = self._judged or JudgedVectors(self._path, self.gallery, self._load_embedder())
             judgments = self._judged.of(config.user)
         return Reranker(self.gallery, ranker, metadata=config.metadata, judgments=judgments)
+
+
+class _Plan(NamedTuple):
+    """The ranker, the rows that a filter lets through (M,), each None for none, and what is selected of the ranking."""
+
+    ranker: "Ranker | None"
+    matching: np.ndarray | None
+    selection: Selection

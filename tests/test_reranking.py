@@ -462,7 +462,9 @@ def test_what_cannot_be_explained(copy, tmp_path):
         copy.explain(png(0), "000.png", ranker=perturbed())
     bare = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0))
     bare.add(write_pngs(photos, range(1)), num_workers=0)
-    with pytest.raises(UsageError, match="expected a model with local tokens, got toy, which has none"):
+    with pytest.raises(
+        UsageError, match="expected pictures encoded by a model with local tokens, got some that have none"
+    ):
         bare.explain(png(0), "000.png", ranker=perturbed())
 
 

@@ -21,6 +21,7 @@ from ui import (
     indexing,
     learning,
     measuring,
+    near_duplicates,
     ranker_training,
     reencoding,
     removing,
@@ -76,6 +77,7 @@ def demo(
 
 app.command("index")(indexing.index)
 app.command("search")(searching.search)
+app.command("near-duplicates")(near_duplicates.near_duplicates)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from PIL import Image
 from indexer.corpus import read_image
 from retrieval.errors import ImageError, UsageError
 from retrieval.images import decode
+from ui import model_folder
 from ui.printing import one_line
 from ui.render import MAT, SheetRow, Tile, contact_sheet
 
@@ -21,24 +22,28 @@ _LARGEST_SHOWN = 640
 
 
 def check_path(path: Path) -> None:
-    """Raise `UsageError` for a sheet whose name does not end like a picture's."""
+    """Raise `UsageError` for a sheet whose name does not end like a picture's, or that cannot be where it says."""
     if path.suffix.lower() not in SHEET_SUFFIXES:
         raise UsageError(f"expected a sheet's name to end in {', '.join(SHEET_SUFFIXES)}, got {path}; try {path}.png")
+    if path.is_dir():
+        raise UsageError(f"expected a file to draw the sheet to, got the folder {path}; name a file in it")
+    model_folder.check(path.parent, "the sheet's folder")
 
 
 def save(
     path: Path,
-    queries: Sequence[str],
+    query: str,
     hits: Sequence["Hit"],
     embedder: "Embedder",
     *,
+    title: str,
+    detail: str = "",
+    subtitle: str,
     crop: tuple[int, int, int, int] | None = None,
 ) -> None:
-    """Draw one search: a row for its first query picture, with the others counted in its caption."""
-    others = len(queries) - 1
-    detail = f"and {others} more" if others else ""
-    row = row_of(queries[0], hits, embedder, title=Path(queries[0]).name, detail=detail, crop=crop)
-    write(contact_sheet([row], subtitle=f"{len(hits)} hits for {one_line(queries[0])}"), path)
+    """Draw one search: a row for its first query picture, `query` says where it lies."""
+    row = row_of(query, hits, embedder, title=title, detail=detail, crop=crop)
+    write(contact_sheet([row], subtitle=one_line(subtitle)), path)
 
 
 def row_of(

@@ -12,6 +12,7 @@ from indexer.corpus import read_image
 from indexer.encoding import pixels_of
 from retrieval.errors import ImageError
 from retrieval.images import IMAGE_SUFFIXES, read_pixels
+from ui import explanation_files
 from ui.lettering import fitted, font
 from ui.printing import one_line
 from ui.render import INK, MAT, PAGE, SOFT_INK
@@ -40,13 +41,15 @@ def save_all(
 ) -> int:
     """For each hit `folder/01-name.png`, as `overlay` draws it, and `folder/01-name.npz`, the explanation's arrays.
 
-    Of a hit whose picture cannot be read any more there are none, and a warning; returns how many those are.
+    What an earlier run has left there is taken away (`explanation_files`). Of a hit whose picture cannot be read any
+    more there are none, and a warning; returns how many those are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    num_digits = max(2, len(str(len(hits))))
     left = Image.fromarray(pixels_of(query, None, crop))
+    num_digits = max(2, *(len(str(hit.rank)) for hit in hits)) if hits else 2
+    stems = [f"{hit.rank:0{num_digits}}-{_file_name(hit)}" for hit in hits]
+    explanation_files.begin(folder, [f"{stem}{suffix}" for stem in stems for suffix in (".png", ".npz")])
     num_gone = 0
-    for hit in hits:
+    for hit, stem in zip(hits, stems, strict=True):
         try:
             explanation = index.explain(query, hit, ranker=ranker, crop=crop)
             right = Image.fromarray(read_pixels(read_image(hit.uri), None))
@@ -54,7 +57,7 @@ def save_all(
             _log.warning("no explanation of hit %d: %s", hit.rank, one_line(error))
             num_gone += 1
             continue
-        path = folder / f"{hit.rank:0{num_digits}}-{_file_name(hit)}"
+        path = folder / stem
         np.savez(
             f"{path}.npz",
             weights=explanation.weights,

@@ -21,6 +21,11 @@ def to_json(value: Any) -> str:
     return json.dumps(plain(value), indent=2, allow_nan=False)
 
 
+def json_line(value: Any) -> str:
+    """As `to_json`, on one line."""
+    return json.dumps(plain(value), allow_nan=False)
+
+
 def plain(value: Any) -> Any:
     """The value in types that JSON has: NaN and the infinities become null, dates ISO 8601, the unknown a string."""
     if value is None or isinstance(value, (bool, int, str)):

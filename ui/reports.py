@@ -20,7 +20,12 @@ _MOST_FAILURES = 20
 
 def hits_json(query: str | Sequence[str], took_ms: float, hits: Sequence["Hit"]) -> str:
     """`search --json`: `query` is a string, or a list of them where several pictures were combined."""
-    return to_json({"query": query, "took_ms": round(took_ms, 3), "hits": [hit_record(hit) for hit in hits]})
+    return to_json(hits_record(query, took_ms, hits))
+
+
+def hits_record(query: str | Sequence[str], took_ms: float, hits: Sequence["Hit"]) -> dict[str, Any]:
+    """What `hits_json` prints."""
+    return {"query": query, "took_ms": round(took_ms, 3), "hits": [hit_record(hit) for hit in hits]}
 
 
 def hit_record(hit: "Hit") -> dict[str, Any]:

@@ -2,142 +2,199 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from retrieval.errors import UsageError
 from ui import model_folder
+from ui import search_options as options
 from ui.endings import SKIPPED
 from ui.opening import open_index
 from ui.options import AsJson, Device, IndexFolder, OfSnapshot, OnDevice
+from ui.printing import shows_bars
+
+if TYPE_CHECKING:
+    from indexer import Hit, Index
 
 
 def search(
-    queries: Annotated[
-        list[str],
-        typer.Argument(metavar="QUERY", help="A picture; several are combined into one query.", show_default=False),
-    ],
     index: IndexFolder,
-    top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="How many hits.")] = 10,
-    subtract: Annotated[
-        list[str] | None,
-        typer.Option("--subtract", metavar="IMG", help="Look for less of this picture; may be repeated."),
-    ] = None,
-    crop: Annotated[
-        str | None, typer.Option("--crop", metavar="X,Y,W,H", help="Use this part of the query, in pixels, alone.")
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="SQL", help="Only pictures whose columns meet this condition.")
-    ] = None,
-    min_score: Annotated[
-        float | None,
-        typer.Option("--min-score", help="Only hits whose score, before any re-ranking, is at least this."),
-    ] = None,
-    rerank: Annotated[
-        int | None,
-        typer.Option(
-            "--rerank",
-            metavar="N",
-            min=0,
-            help="Let a ranker order this many of the most similar.  [default: 100 if there are tokens and a ranker]",
-        ),
-    ] = None,
-    no_rerank: Annotated[bool, typer.Option("--no-rerank", help="Order by similarity alone.")] = False,
-    ranker: Annotated[
-        str | None,
-        typer.Option(
-            "--ranker", metavar="NAME|DIR", help="One of the index's own, or a folder.  [default: the model's own]"
-        ),
-    ] = None,
-    expand: Annotated[
-        int, typer.Option("--expand", metavar="N", min=0, help="Search again with the N best hits joined to the query.")
-    ] = 0,
-    user: Annotated[
-        str, typer.Option("--user", metavar="NAME", help="Whose feedback a ranker reads that was trained on some.")
-    ] = "",
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="OUT.png", help="Draw query and hits as a contact sheet.")
-    ] = None,
-    explain: Annotated[
-        Path | None,
-        typer.Option("--explain", metavar="DIR", help="Draw which places of each hit the ranker matched, and keep it."),
-    ] = None,
+    queries: options.Queries = None,
+    batch: options.Batch = None,
+    top_k: options.TopK = 10,
+    offset: options.Offset = 0,
+    weight: options.Weight = None,
+    subtract: options.Subtract = None,
+    crop: options.Crop = None,
+    where: options.Where = None,
+    min_score: options.MinScore = None,
+    group_by: options.GroupBy = None,
+    group_size: options.GroupSize = 1,
+    diverse: options.Diverse = None,
+    rerank: options.Rerank = None,
+    no_rerank: options.NoRerank = False,
+    ranker: options.RankerName = None,
+    expand: options.Expand = 0,
+    metadata: options.Metadata = None,
+    user: options.User = "",
+    sheet: options.Sheet = None,
+    explain: options.Explain = None,
     snapshot: OfSnapshot = None,
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
-    paths_only: Annotated[
-        bool, typer.Option("--paths-only", help="Print where the hits lie and nothing else.")
-    ] = False,
+    paths_only: options.PathsOnly = False,
 ) -> None:
     """Find the pictures of an index that look like the query, best first.
 
     Where the index has local tokens and there is a ranker for its model, the ranker orders the most similar ones: their
-    scores then compare the hits of this query alone. With --explain, exits with 3 if the picture of a hit is gone.
+    scores then compare the hits of this query alone. Exits with 3 if --explain finds the picture of a hit gone, or
+    --batch has queries that cannot be read.
 
     \b
     Examples:
       spyglass search query.jpg --index photos.index
+      spyglass search boats/17.jpg --index photos.index -k 20 --offset 20
       spyglass search query.jpg --index photos.index -k 5 --where "label = 'beach' AND width > 1000"
+      spyglass search query.jpg --index photos.index --group-by label --diverse 0.3
       spyglass search day.jpg --index photos.index --subtract night.jpg --crop 0,0,400,300 --sheet hits.png
+      spyglass search a.jpg b.jpg --weight 2 --weight 1 --index photos.index
       spyglass search query.jpg --index photos.index --rerank 200 --expand 3 --explain why/
+      spyglass search --batch queries.txt --index photos.index > hits.jsonl
     """
-    from ui import reports
-
-    _refuse_contradictions(queries, rerank, no_rerank, ranker, explain, as_json, paths_only)
-    region = None if crop is None else _region(crop)
+    queries = queries or []
+    region = options.region(crop)
+    _refuse_contradictions(queries, batch, rerank, no_rerank, ranker, sheet, explain, as_json, paths_only)
+    _refuse_what_is_of_one(queries, weight, region, explain)
     if sheet is not None:
         from ui import hit_sheet
 
         hit_sheet.check_path(sheet)
     if explain is not None:
-        model_folder.check(explain, "--explain")
-    query = queries[0] if len(queries) == 1 else queries
-    target = open_index(index, device, snapshot=snapshot)
-    embedder = target.embedder  # loaded here, so that the time told is that of the search
-    if explain is not None and rerank is None:
-        from indexer.search_config import RERANK
+        from ui import explanation_files
 
-        rerank = RERANK  # asked for: where it cannot be had, the search says why
+        model_folder.check(explain, "--explain")
+        explanation_files.earlier(explain)
+        if rerank is None:
+            from indexer.search_config import RERANK
+
+            rerank = RERANK  # asked for: where it cannot be had, the search says why
+    asked = {
+        "top_k": top_k,
+        "offset": offset,
+        "weights": weight or None,
+        "subtract": tuple(subtract or ()),
+        "where": where,
+        "min_score": min_score,
+        "group_by": group_by,
+        "group_size": group_size,
+        "diverse": diverse,
+        "rerank": 0 if no_rerank else rerank,
+        "ranker": ranker,
+        "expand": expand,
+        "metadata": options.columns(metadata),
+        "user": user,
+    }
+    listed = None
+    if batch is not None:
+        from ui import query_list
+
+        listed = query_list.read(batch)
+    target = open_index(index, device, snapshot=snapshot)
+    target.check_search([*queries, *asked["subtract"]], **asked)
+    if listed is not None:
+        from ui import batch_search
+
+        progress = {"show_progress_bar": shows_bars()}
+        if batch_search.run(target, listed, typer.echo, crop=region, **progress, **asked):
+            raise typer.Exit(SKIPPED)
+        return
+    target.embedder  # noqa: B018 - loaded here, so that the time told is that of the search
     started = time.perf_counter()
-    hits = target.search(
-        query,
-        top_k=top_k,
-        subtract=tuple(subtract or ()),
-        crop=region,
-        where=where,
-        min_score=min_score,
-        rerank=0 if no_rerank else rerank,
-        ranker=ranker,
-        expand=expand,
-        user=user,
-    )
+    query = queries[0] if len(queries) == 1 else queries
+    hits = target.search(query, crop=region, **asked)
     took_ms = (time.perf_counter() - started) * 1000
+    shown = target.uri_of(queries[0]) if sheet is not None or explain is not None else ""
     if sheet is not None:
-        hit_sheet.save(sheet, queries, hits, embedder, crop=region)
+        _draw_sheet(sheet, target, shown, queries, hits, region, asked)
     num_gone = 0
     if explain is not None:
         from ui import match_overlay
 
-        num_gone = match_overlay.save_all(explain, target, queries[0], hits, ranker=ranker, crop=region)
+        num_gone = match_overlay.save_all(explain, target, shown, hits, ranker=ranker, crop=region)
+    _print(query, took_ms, hits, as_json, paths_only)
+    if num_gone:
+        raise typer.Exit(SKIPPED)
+
+
+def _print(query: str | list[str], took_ms: float, hits: "list[Hit]", as_json: bool, paths_only: bool) -> None:
+    from ui import reports
+
     if paths_only:
         for hit in hits:
             typer.echo(reports.path_bytes(hit))
     else:
         typer.echo(reports.hits_json(query, took_ms, hits) if as_json else reports.hits_text(hits))
-    if num_gone:
-        raise typer.Exit(SKIPPED)
+
+
+def _draw_sheet(
+    sheet: Path,
+    index: "Index",
+    shown: str,
+    queries: list[str],
+    hits: "list[Hit]",
+    crop: tuple[int, int, int, int] | None,
+    asked: dict[str, Any],
+) -> None:
+    from ui import hit_sheet
+
+    more = f"and {len(queries) - 1} more" if len(queries) > 1 else ""
+    hit_sheet.save(
+        sheet,
+        shown,
+        hits,
+        index.embedder,
+        title=Path(queries[0]).name,
+        detail=more,
+        subtitle=_sentence(queries, hits, crop, asked),
+        crop=crop,
+    )
+
+
+def _sentence(
+    queries: list[str], hits: "list[Hit]", crop: tuple[int, int, int, int] | None, asked: dict[str, Any]
+) -> str:
+    """What the sheet shows: how many hits, and for what."""
+    page = f" from {asked['offset'] + 1} on" if asked["offset"] else ""
+    parts = [
+        f"{len(hits)} hits{page} for {queries[0]}",
+        f"and {len(queries) - 1} more" if len(queries) > 1 else "",
+        f"cut to {','.join(map(str, crop))}" if crop else "",
+        f"less {', '.join(Path(name).name for name in asked['subtract'])}" if asked["subtract"] else "",
+        f"where {asked['where']}" if asked["where"] else "",
+        f"by {asked['group_by']}" if asked["group_by"] else "",
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def _refuse_contradictions(
     queries: list[str],
+    batch: str | None,
     rerank: int | None,
     no_rerank: bool,
     ranker: str | None,
+    sheet: Path | None,
     explain: Path | None,
     as_json: bool,
     paths_only: bool,
 ) -> None:
+    if bool(queries) == (batch is not None):
+        got = "both" if queries else "neither"
+        raise UsageError(f"expected a QUERY or --batch, got {got}; name a picture, an id or a list of them")
+    if batch is not None:
+        for option, given in (("--sheet", sheet), ("--explain", explain), ("--paths-only", paths_only)):
+            if given:
+                raise UsageError(f"expected {option} with a QUERY, got it with --batch; leave one of the two out")
     if as_json and paths_only:
         raise UsageError("expected --json or --paths-only, got both; choose one")
     if no_rerank and rerank is not None:
@@ -146,14 +203,14 @@ def _refuse_contradictions(
         for option, value in (("--ranker", ranker), ("--explain", explain)):
             if value is not None:
                 raise UsageError(f"expected {option} with re-ranking, got it without; leave one of the two out")
+
+
+def _refuse_what_is_of_one(
+    queries: list[str], weights: list[float] | None, crop: tuple[int, int, int, int] | None, explain: Path | None
+) -> None:
+    if weights and len(weights) != len(queries):
+        raise UsageError(f"expected a --weight for each QUERY, got {len(weights)} for {len(queries)}; give one each")
     if explain is not None and len(queries) > 1:
         raise UsageError(f"expected one query with --explain, got {len(queries)}; explain them one by one")
-
-
-def _region(text: str) -> tuple[int, int, int, int]:
-    parts = text.split(",")
-    if len(parts) == 4 and all(part.strip().isascii() and part.strip().isdigit() for part in parts):
-        left, top, width, height = map(int, parts)
-        if width > 0 and height > 0:
-            return left, top, width, height
-    raise UsageError(f"expected --crop X,Y,W,H in pixels, such as 10,20,300,200, got {text!r}")
+    if crop is not None and len(queries) > 1:
+        raise UsageError(f"expected one query with --crop, got {len(queries)}; leave one of the two out")
