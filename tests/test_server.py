@@ -18,13 +18,13 @@ from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
 from retrieval.errors import BusyError, UsageError
-from ui.bounded_threads import BoundedThreads
-from ui.listening import is_loopback, listen, url_of
-from ui.query_batches import QueryBatches
-from ui.request_limits import RateLimit
 from ui.server import create_app
-from ui.service_config import ServiceConfig
-from ui.service_process import uvicorn_config
+from ui.service.bounded_threads import BoundedThreads
+from ui.service.config import ServiceConfig
+from ui.service.listening import is_loopback, listen, url_of
+from ui.service.process import uvicorn_config
+from ui.service.query_batches import QueryBatches
+from ui.service.request_limits import RateLimit
 
 NUM_IMAGES = 20
 SLASHED = "in a folder/über #1?.png"
@@ -81,6 +81,7 @@ def test_an_upload_finds_what_the_index_finds(index, client):
     assert hits[0] == {
         "rank": 1,
         "id": "003.png",
+        "names": [],
         "score": hits[0]["score"],
         "similarity": pytest.approx(1.0, abs=1e-3),
         "dim": expected[0].dim,
@@ -115,10 +116,26 @@ def test_recommend(index, client):
     assert [hit["id"] for hit in hits] == [hit.id for hit in expected]
 
 
-def test_min_score_and_rerank_are_handed_on(index, client):
-    options = {"min_score": 0.2, "rerank": 0, "k": NUM_IMAGES}
-    hits = client.post("/v1/search", files={"image": png(3)}, data=options).json()["hits"]
-    assert [hit["id"] for hit in hits] == [hit.id for hit in index.search(png(3), top_k=20, min_score=0.2, rerank=0)]
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"min_score": 0.2, "rerank": 0, "k": NUM_IMAGES},
+        {"offset": 3, "k": 4},
+        {"filters": {"id": {"in": ["001.png", "002.png"]}, "width": {"gte": 64}}},
+        {"group_by": "label", "group_size": 2},
+        {"diverse": 0.7, "k": 5},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_asked_is_handed_on(index, client, options):
+    names = {"k": "top_k", "filters": "where"}
+    expected = index.search(png(3), **{names.get(name, name): value for name, value in options.items()})
+    form = options | ({"filters": json.dumps(options["filters"])} if "filters" in options else {})
+    for hits in (
+        client.post("/v1/search", files={"image": png(3)}, data=form).json()["hits"],
+        client.post("/v1/recommend", json={"positives": ["003.png"], **options}).json()["hits"],
+    ):
+        assert [(hit["rank"], hit["id"]) for hit in hits] == [(hit.rank, hit.id) for hit in expected]
     assert 0 < len(hits) < NUM_IMAGES
 
 
@@ -204,6 +221,12 @@ def test_info_health_and_metrics(index, client):
         ({"id": "003.png", "filter": "{}"}, None, "expected a valid filter"),
         ({"id": "003.png", "filters": "label = 'x'"}, None, "expected a valid filters"),
         ({"id": "003.png", "filters": "[" * 15_000}, None, "expected a valid filters"),
+        ({"id": "003.png", "filters": '{"labels": "x"}'}, None, "did you mean 'label'?"),
+        ({"id": "003.png", "filters": '{"uri": {"starts_with": "/"}}'}, None, "where files lie is not told"),
+        ({"id": "003.png", "group_by": "uri"}, None, "where files lie is not told"),
+        ({"id": "003.png", "group_by": "price"}, None, "expected a column"),
+        ({"id": "003.png", "group_size": "2"}, None, "expected group_size together with group_by"),
+        ({"id": "003.png", "diverse": "1.5"}, None, "expected a valid diverse"),
         ({"image": "http://127.0.0.1/a.png"}, None, "expected a valid image"),
         ({"id": "003.png", "ranker": "/etc"}, None, "expected a valid ranker"),
         ({}, {"image": b""}, "expected a picture, got an empty file"),

@@ -9,12 +9,10 @@ from fastapi import APIRouter, FastAPI, Form, Path, Request, Response
 
 from indexer import Hit, Index
 from retrieval import __version__
-from ui import picture_links, service_errors
-from ui.request_limits import BodyLimits, Doorkeeper
-from ui.service import Service
-from ui.service_config import ServiceConfig
-from ui.service_metrics import CountRequests, ServiceMetrics
-from ui.service_models import (
+from ui.service import errors, picture_links
+from ui.service.config import ServiceConfig
+from ui.service.metrics import CountRequests, ServiceMetrics
+from ui.service.models import (
     Answer,
     ErrorModel,
     FeedbackForm,
@@ -25,6 +23,8 @@ from ui.service_models import (
     RecommendRequest,
     SearchForm,
 )
+from ui.service.request_limits import BodyLimits, Doorkeeper
+from ui.service.search_service import SearchService
 
 _Id = Annotated[str, Path(description="The id of an image of the index.", examples=["boats/01.jpg"])]
 _MULTIPART = Form(media_type="multipart/form-data")
@@ -54,7 +54,7 @@ def create_app(index: Index, config: ServiceConfig | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = Service(index, config, metrics)
+        app.state.service = SearchService(index, config, metrics)
         yield
         app.state.service.close()
 
@@ -67,7 +67,7 @@ def create_app(index: Index, config: ServiceConfig | None = None) -> FastAPI:
         responses={code: {"model": ErrorModel, "description": text} for code, text in _REFUSALS.items()},
     )
     app.state.metrics = metrics
-    service_errors.install(app, str(index.path))
+    errors.install(app, str(index.path))
     app.include_router(_router)
     # The last one added is asked first.
     app.add_middleware(BodyLimits, config=config)
@@ -169,7 +169,7 @@ def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-def _service(request: Request) -> Service:
+def _service(request: Request) -> SearchService:
     return request.app.state.service
 
 

@@ -53,9 +53,9 @@ def serve(
     """
     _require_extra()
 
-    from ui import service_process
-    from ui.listening import is_loopback, listen
-    from ui.service_config import MIB, ServiceConfig
+    from ui.service import process
+    from ui.service.config import MIB, ServiceConfig
+    from ui.service.listening import is_loopback, listen
 
     key = os.environ.get("SPYGLASS_API_KEY") or None
     on_loopback = is_loopback(host)
@@ -74,7 +74,7 @@ def serve(
         batch_milliseconds=batch_ms,
         max_batch=max_batch,
     )
-    service_process.run(open_index(index, device), config, listen(host, port))
+    process.run(open_index(index, device), config, listen(host, port))
 
 
 def _require_extra() -> None:

@@ -10,17 +10,17 @@ from indexer import Hit, ImageId, Index
 from indexer.feedback import Judgment
 from retrieval.errors import ImageError
 from retrieval.images import read_header, read_pixels
-from ui import indexed_pictures
-from ui.bounded_threads import BoundedThreads
-from ui.fresh_index import FreshIndex
-from ui.indexed_pictures import IndexedPictures, StoredPicture, find
-from ui.query_batches import QueryBatches
-from ui.questions import Question, answer_all
-from ui.service_config import ServiceConfig
-from ui.service_metrics import ServiceMetrics
+from ui.service import indexed_pictures
+from ui.service.bounded_threads import BoundedThreads
+from ui.service.config import ServiceConfig
+from ui.service.fresh_index import FreshIndex
+from ui.service.indexed_pictures import IndexedPictures, StoredPicture, find
+from ui.service.metrics import ServiceMetrics
+from ui.service.query_batches import QueryBatches
+from ui.service.questions import Question, answer_all
 
 
-class Service:
+class SearchService:
     """Answers what clients ask of an index; made at the start of a process and closed at its end.
 
     Every question is answered from one snapshot, the one that was current when it came. All methods that read pictures

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from indexer import Index
-from retrieval.errors import SpyglassError
 
 _log = logging.getLogger("spyglass.service")
 
@@ -49,7 +48,7 @@ class FreshIndex:
             try:
                 self.look()
                 self._complaint = ""
-            except (SpyglassError, OSError) as error:
+            except Exception as error:  # whatever it is, the thread must look again
                 if str(error) != self._complaint:  # once, not every second
                     self._complaint = str(error)
                     _log.error("expected to read the newest snapshot, but keep the one in use: %s", error)

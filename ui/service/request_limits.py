@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.service_config import ServiceConfig
-from ui.service_errors import error_response
+from ui.service.config import ServiceConfig
+from ui.service.errors import error_response
 
 _OPEN_TO_ALL = "/healthz"
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")

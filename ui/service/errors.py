@@ -17,8 +17,8 @@ from retrieval.errors import (
     SpyglassError,
     UsageError,
 )
-from ui.indexed_pictures import GoneError, UnknownImageError
 from ui.printing import one_line
+from ui.service.indexed_pictures import GoneError, UnknownImageError
 
 _STATUS_OF = {  # the first that fits
     GoneError: 410,

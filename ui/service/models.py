@@ -9,14 +9,18 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from indexer import Hit
-from ui.picture_links import image_link, thumbnail_link
+from ui.service.picture_links import image_link, thumbnail_link
 
 MAX_K = 1000
 MAX_OFFSET = 10_000
 MAX_EXAMPLES = 32
 _MAX_FILTERS = 20_000  # characters
 
-_ARGUMENTS = {"k": "top_k", "offset": "offset", "filters": "where", "min_score": "min_score", "rerank": "rerank"}
+_ARGUMENTS = {
+    **{"k": "top_k", "offset": "offset", "filters": "where", "min_score": "min_score", "rerank": "rerank"},
+    **{"group_by": "group_by", "group_size": "group_size", "diverse": "diverse"},
+}
+_PRIVATE = "uri"  # the column that says where files lie on this machine
 
 ImageName = Annotated[
     str,
@@ -33,13 +37,27 @@ class SearchOptions(BaseModel):
     offset: Annotated[int, Field(ge=0, le=MAX_OFFSET, description="Hits to leave out before them.")] = 0
     filters: Annotated[
         dict[str, Any] | None,
-        Field(description="Conditions on the catalog's columns.", examples=[{"label": "boats"}]),
+        Field(
+            description=(
+                "Rules for the catalog's columns that must all hold: a value, a list of values, or operators: "
+                "eq, ne, gt, gte, lt, lte, in, not_in, contains, starts_with, exists."
+            ),
+            examples=[{"label": ["boats", "other"], "width": {"gte": 32}}],
+        ),
     ] = None
     min_score: Annotated[
         float | None, Field(allow_inf_nan=False, description="Only hits that score at least this before re-ranking.")
     ] = None
     rerank: Annotated[
         int | None, Field(ge=0, le=1000, description="How many of the most similar a ranker orders; 0 for none.")
+    ] = None
+
+    group_by: Annotated[
+        str | None, Field(max_length=200, description="A column, of each of whose values there are few hits.")
+    ] = None
+    group_size: Annotated[int, Field(ge=1, le=MAX_K, description="How many those are.")] = 1
+    diverse: Annotated[
+        float | None, Field(ge=0, le=1, description="0 orders by relevance, 1 by difference from the hits before.")
     ] = None
 
     @field_validator("filters", mode="before")
@@ -53,6 +71,12 @@ class SearchOptions(BaseModel):
             return json.loads(value)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+    @model_validator(mode="after")
+    def _refuse_private(self) -> "SearchOptions":
+        if _PRIVATE in (self.filters or {}) or self.group_by == _PRIVATE:
+            raise ValueError(f"where files lie is not told; leave {_PRIVATE!r} out")
+        return self
 
     def as_arguments(self) -> dict[str, Any]:
         """The arguments of `Index.search` that say the same; what is not asked for is left out."""
@@ -103,6 +127,7 @@ class HitModel(BaseModel):
 
     rank: int
     id: str
+    names: Annotated[list[str], Field(description="Other ids of the very same picture.")]
     score: float
     similarity: float
     dim: int
@@ -118,6 +143,7 @@ class HitModel(BaseModel):
         return cls.model_construct(
             rank=hit.rank,
             id=hit.id,
+            names=list(hit.names),
             score=hit.score,
             similarity=hit.similarity,
             dim=hit.dim,

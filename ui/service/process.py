@@ -10,11 +10,11 @@ import uvicorn
 
 from indexer import Index
 from ui.endings import DONE
-from ui.fresh_index import warm
-from ui.listening import url_of
 from ui.server import create_app
-from ui.service_config import ServiceConfig
-from ui.timed_connection import TimedConnection
+from ui.service.config import ServiceConfig
+from ui.service.fresh_index import warm
+from ui.service.listening import url_of
+from ui.service.timed_connection import TimedConnection
 
 GRACE_SECONDS = 5
 """How long requests in flight may take once the process is told to stop: it has 10 s to end, on a busy machine too."""

@@ -1,0 +1,1 @@
+"""The rooms behind `ui.server`: what an HTTP service needs beside its routes."""
