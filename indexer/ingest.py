@@ -154,7 +154,7 @@ class Ingest:
         replaces = item.id if held is not None else old_name
         addition = Addition(item, outcome, () if replaces is None else (replaces,))
         if is_known:
-            self._pending.name(addition)
+            self._pending.name(addition.without_pixels())
         else:
             self._pending.to_encode(addition)
         if held is not None:
@@ -201,7 +201,7 @@ class Ingest:
         pixels = np.stack([addition.outcome.pixels for addition in batch])
         embeddings = self.embedder.encode_pixels(pixels, token_bytes=self.manifest.token_bytes)
         buckets = width_of(embeddings.dims, self.manifest.widths)
-        additions = [Addition(item, replace(outcome, pixels=None), replaces) for item, outcome, replaces in batch]
+        additions = [addition.without_pixels() for addition in batch]
         self._pending.encoded(Encoded(additions, embeddings.dims, buckets, embeddings.vectors, embeddings.tokens))
         self._num["encoded"] += len(batch)
 

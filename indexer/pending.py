@@ -1,6 +1,7 @@
 """What a run of adding has found out and not committed yet."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +20,10 @@ class Addition(NamedTuple):
     item: Item
     outcome: Outcome
     replaces: tuple[str, ...] = ()
+
+    def without_pixels(self) -> "Addition":
+        """The same, to be kept until it is committed: the pixels of thousands would fill the memory."""
+        return self._replace(outcome=replace(self.outcome, pixels=None))
 
 
 class Encoded(NamedTuple):

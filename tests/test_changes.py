@@ -284,6 +284,29 @@ def test_prune_by_hand():
         vanished("/pq", rows, seen, (), 0)
 
 
+def test_rows_that_came_without_tokens_are_renamed_and_copied_all_the_same(index, photos, tmp_path):
+    add(index, photos)
+    index.export(tmp_path / "bare.parquet", tokens=False)
+    bare = Index.create(tmp_path / "bare.index", ToyEmbedder())
+    bare.import_(tmp_path / "bare.parquet")
+    (photos / "000.png").rename(photos / "new.png")
+    shutil.copy(photos / "001.png", photos / "copy.png")
+    shutil.copy(photos / "001.png", photos / "copy 2.png")
+    (photos / "009.png").write_bytes(png(9))
+    assert add(bare, photos) == {"added": 1, "unchanged": 5, "renamed": 1, "duplicates": 2, "encoded": 1}
+    assert best(bare, 0) == ("new.png", ()) and best(bare, 1) == ("001.png", ("copy 2.png", "copy.png"))
+    assert tokens_of(bare, "new.png") == [] and len(tokens_of(bare, "009.png")) > 1
+
+
+def test_a_picture_that_waits_to_be_committed_keeps_no_pixels(index, photos):
+    from indexer.decoding import Outcome
+    from indexer.item import Item
+    from indexer.pending import Addition
+
+    addition = Addition(Item(id="a", uri="/a", source="s"), Outcome(sha256="s", pixels=np.zeros((2, 2, 3), np.uint8)))
+    assert addition.without_pixels().outcome == Outcome(sha256="s")
+
+
 def test_what_failed_is_tried_again_alone(index, photos, tmp_path):
     path = write_table(tmp_path / "shop.parquet", {"a": 31, "b": 32}, price=[1, 2])
     whole = path.read_bytes()
