@@ -1,10 +1,18 @@
 """Which buckets of a segment get an approximate index, of which type; and building it, measured against a plain scan.
 
-What `auto` does was chosen by measurement (tests/benchmarks/index_types.py, data/benchmarks/index-types.json). A plain
-scan of 100,000 rows takes 0.7 ms at width 64 and 2.6 ms at 128. Of the types that find 95 of 100 of the ten nearest
-there, an IVF of 4-bit product codes, whose proposals are compared exactly with the rows that are stored anyway, takes
-0.1 to 0.2 ms and 29 to 51 bytes a row; HNSW is as fast and takes 144 bytes, an IVF of whole rows 139 to 269. The small
-file is the one to have: it is hashed before FAISS reads it, which is what keeps damage from crashing the process.
+What `auto` does was measured (tests/benchmarks/index_types.py, data/benchmarks/index-types.json). To find 95
+of 100 of the ten nearest of 300,000 rows of width 128 takes, on one core, in milliseconds a query, bytes a row beyond
+the rows themselves, which are stored anyway, and seconds to build:
+
+    plain scan                                     8.8 ms
+    PQ64x4fs, 200 candidates compared exactly      0.8 ms     32 bytes       3 s
+    IVF2048,PQ64x4fs, the same, 64 lists           0.3 ms     47 bytes      58 s
+    HNSW16                                         0.15 ms   144 bytes      21 s
+    IVF2048,SQfp16, 32 lists                       0.4 ms    268 bytes      57 s
+
+What is left of a query outside of this is some ms, so it is the building and the bytes that count: 4-bit product codes,
+scanned; with an IVF over them where a million would take long. A small file also is one that can be hashed before FAISS
+reads it, which is what keeps damage from crashing the process.
 """
 
 import logging
@@ -25,11 +33,14 @@ from indexer.segments import Segment
 SCANNED_NUMBERS = 1 << 24
 """Numbers (rows × width) up to which `auto` scans a bucket: some 3 ms."""
 
+SCANNED_CODES = 1 << 20
+"""Rows up to which it scans their codes, rather than to look them up in an IVF: some 3 ms again, at width 128."""
+
 _SCANNED_ROWS = 10_000  # rows that are scanned whatever type was asked for: an index over them would not pay
 _RECALL = 0.97  # what the cheapest setting is to reach, on stored rows as queries; those of users lie a little further
 _LEAST_RECALL = 0.95  # below which `auto` scans
 _NUM_QUERIES = 200
-_DEPTHS = (1, 4, 8, 16)  # candidates compared exactly for each wanted one; 1 suffices where they are stored whole
+_DEPTHS = (1, 4, 8, 16, 32)  # candidates compared exactly for each wanted one; 1 suffices where they are stored whole
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +50,8 @@ def type_for(num_rows: int, width: int, index_type: str) -> str | None:
     if index_type == "auto":
         if num_rows * width <= SCANNED_NUMBERS:
             return None
-        num_lists = 1 << int(np.log2(4 * np.sqrt(num_rows)))
-        return f"IVF{num_lists},PQ{width // 2}x4fs" if width % 2 == 0 else f"IVF{num_lists},SQfp16"
+        codes = f"PQ{width // 2}x4fs" if width % 2 == 0 else "SQ4"
+        return codes if num_rows <= SCANNED_CODES else f"IVF{1 << int(np.log2(4 * np.sqrt(num_rows)))},{codes}"
     if index_type == "Flat":
         return None
     centroids = faiss_factory.num_centroids(faiss_factory.empty_index(width, index_type))

@@ -34,7 +34,7 @@ def num_centroids(index: faiss.Index) -> int:
 def fill(index: faiss.Index, rows: RowPieces) -> None:
     """Train an index where that is needed, and add those of the rows that it does not hold yet."""
     if not index.is_trained:
-        num_samples = min(len(rows), 128 * num_centroids(index))
+        num_samples = min(len(rows), 64 * max(1024, num_centroids(index)))
         # Spread over all rows: a corpus often comes sorted by kind.
         index.train(rows.take(np.linspace(0, len(rows) - 1, num_samples).astype(np.int64)))
     while index.ntotal < len(rows):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SEGMENTS = "segments"
 DELETED = "deleted"
 CATALOG = "catalog.parquet"
-ROW_GROUP = 4096
+ROW_GROUP = 2048
 """Rows of a catalog that are decoded together where one of them is asked for."""
 
 _SMALL_CATALOG = 512  # rows

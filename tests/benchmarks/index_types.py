@@ -24,7 +24,7 @@ NUM_QUERIES = 100
 TOP_K = 10
 RECALL = 0.95
 WANTED = 26  # candidates that a search for ten asks a bucket for
-SIZES = ((100_000, (64, 128, 256)), (300_000, (64, 128, 256)), (1_000_000, (128,)))
+SIZES = ((100_000, (64, 128, 256)), (300_000, (64, 128)))
 
 
 def main() -> None:
