@@ -1,6 +1,6 @@
 """Compacting an index: all live rows into one segment, in their order, and then what nothing needs any more swept."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +12,7 @@ from indexer.names import num_duplicates
 from indexer.records import SegmentRecord, is_count
 from indexer.row_blocks import live_blocks
 from indexer.segment_writer import SegmentWriter
+from indexer.segments import Segment
 from retrieval.errors import DamagedError, UsageError
 
 KEEP_SNAPSHOTS = 1
@@ -64,12 +65,19 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
 
 
 def merged(folder: Path, state: Manifest) -> tuple[tuple[SegmentRecord, ...], int]:
-    """All live rows in one new segment, and how many of them are further names of a picture.
+    """All live rows in one new segment, and how many of them are further names of a picture."""
+    records = put_together(folder, state, segments.read(folder, state))
+    tables = [Segment(folder, record).table(["sha256"]) for record in records]
+    return records, num_duplicates(name for table in tables for name in table["sha256"].to_pylist())
+
+
+def put_together(folder: Path, state: Manifest, parts: Sequence[Segment]) -> tuple[SegmentRecord, ...]:
+    """The live rows of some segments of the index at `state` in one new segment; none where there are no such rows.
 
     Their order is kept: that of hits which score alike follows from it.
     """
-    sha256s: list[str] = []
-    parts = segments.read(folder, state)
+    if not any(part.live().any() for part in parts):
+        return ()
     schema = catalog.join(part.schema().empty_table() for part in parts).schema
     # As many as any segment has: what images have less of, such as those whose picture was gone, they keep.
     token_bytes = max(part.record.token_bytes for part in parts)
@@ -78,8 +86,7 @@ def merged(folder: Path, state: Manifest) -> tuple[tuple[SegmentRecord, ...], in
         for part in parts:
             for block in live_blocks(part):
                 writer.add(block)
-                sha256s += block.table["sha256"].to_pylist()
-        return tuple(_indexed(folder, state, writer.finish())), num_duplicates(sha256s)
+        return tuple(_indexed(folder, state, writer.finish()))
 
 
 def _indexed(folder: Path, state: Manifest, *records: SegmentRecord) -> Iterator[SegmentRecord]:

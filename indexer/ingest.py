@@ -15,7 +15,7 @@ import loky
 import numpy as np
 from tqdm import tqdm
 
-from indexer import committing, corpus, known_rows, pruning, retrying
+from indexer import committing, corpus, known_rows, pruning, retrying, tiers
 from indexer.add_config import AddConfig
 from indexer.buckets import width_of
 from indexer.decoding import Outcome, Task, decode_all
@@ -101,6 +101,7 @@ class Ingest:
                 self._prune(given)
         finally:
             self._commit()
+        self._tidy()
         seconds = time.monotonic() - started
         names = ("added", "unchanged", "updated", "renamed", "duplicates", "pruned")
         return AddReport(
@@ -227,6 +228,14 @@ class Ingest:
                     self._failures.forget(row.id)
             self._failures.save()
         self._committed_at = time.monotonic()
+
+    def _tidy(self) -> None:
+        """Put small segments together; what this run knows of where rows lie is out of date then."""
+        with writing(self.folder):
+            following = tiers.tidied(self.folder, self.manifest)
+            if following is not self.manifest:
+                publish(self.folder, following)
+                self.manifest = following
 
     def _count(self, sources: Sequence[str | Path]) -> int | None:
         """How many pictures there are, where somebody wants to know and it is quick to say."""

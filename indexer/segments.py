@@ -149,12 +149,18 @@ def read(folder: Path, manifest: Manifest) -> list[Segment]:
     """The segments of an index, in the manifest's order, with their deleted rows marked; raises `DamagedError`."""
     dead_rows: dict[str, list[int]] = {record.id: [] for record in manifest.segments}
     for record in manifest.tombstones:
-        path = folder / DELETED / f"{record.id}.parquet"
-        for segment, row in zip(*catalog_file.read_table(path, ["segment", "row"]).to_pydict().values(), strict=True):
+        for segment, row in read_tombstones(folder, record):
             if segment not in dead_rows:
+                path = folder / DELETED / f"{record.id}.parquet"
                 raise DamagedError(f"expected rows of known segments in {path}, got one of {segment!r}")
             dead_rows[segment].append(row)
     return [Segment(folder, record, dead_rows[record.id]) for record in manifest.segments]
+
+
+def read_tombstones(folder: Path, record: TombstoneRecord) -> list[tuple[str, int]]:
+    """Which rows no longer count: ids of segments and numbers there; raises `DamagedError`."""
+    table = catalog_file.read_table(folder / DELETED / f"{record.id}.parquet", ["segment", "row"])
+    return [*zip(table["segment"].to_pylist(), table["row"].to_pylist(), strict=True)]
 
 
 def verify(folder: Path, manifest: Manifest) -> Iterator[str]:
