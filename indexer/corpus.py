@@ -109,9 +109,17 @@ def holds_many(uri: str) -> bool:
 
 
 def is_gone(uri: str) -> bool:
-    """Whether nothing is left of a picture's file; never of what is remote, where only asking would tell."""
+    """Whether nothing is left of a picture's file; never of what is remote, or may not be looked at."""
     home = container(uri)
-    return not is_url(home) and not os.path.exists(home)
+    if is_url(home):
+        return False
+    try:
+        os.stat(home)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # no permission, a disk in trouble: that is not to say that there is nothing
+        return False
+    return False
 
 
 def _inside(uri: str) -> re.Match | None:

@@ -1,9 +1,10 @@
 """What has vanished from its source: rows of an index that a source gave once, and does not give any more.
 
 A folder owns the pictures in it and below it; a table or an archive owns what lies in it, and the files that it was
-the one to list. A picture that is still there but cannot be read has not vanished, nor has anything of a folder, table
-or archive that could not be read to its end. A source that gives nothing at all is more likely not there (a disk that
-is not mounted) than emptied: nothing is taken for vanished from it, that is an error.
+the one to list. A folder that is excluded now is no part of its source. A picture that is still there but cannot be
+read has not vanished, nor has anything of a folder, table or archive that could not be read to its end, or behind a
+link that leads nowhere. A source that gives nothing at all is more likely not there (a disk that is not mounted) than
+emptied: nothing is taken for vanished from it, that is an error.
 """
 
 import os
@@ -56,8 +57,9 @@ def _owns(root: str, row: Known) -> bool:
 
 
 def _is_unread(row: Known, unread: Collection[str]) -> bool:
-    if not unread:
-        return False
-    homes = (row.uri, row.listed_in, corpus.container(row.uri), *map(str, Path(row.uri).parents))
+    folders = [*map(str, Path(row.uri).parents)]
+    if not is_url(row.uri) and any(os.path.islink(folder) and not os.path.exists(folder) for folder in folders):
+        return True
+    homes = (row.uri, row.listed_in, corpus.container(row.uri), *folders)
     is_below = is_url(row.uri) and any(row.uri.startswith(place) for place in unread if place.endswith("/"))
     return is_below or any(home in unread for home in homes)

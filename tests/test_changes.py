@@ -259,6 +259,38 @@ def test_prune_leaves_what_could_not_be_read(index, photos, tmp_path, monkeypatc
     assert ids(index) == ["000.png", "001.png", "004.png", "005.png", "sub/003.png"]
 
 
+def test_prune_leaves_what_lies_behind_a_link_that_leads_nowhere(index, photos, tmp_path):
+    disk = write_pngs(tmp_path / "disk", range(10, 12))
+    (photos / "disk").symlink_to(disk)
+    assert add(index, photos)["added"] == 8
+    away = disk.rename(tmp_path / "away")
+    assert add(index, photos, prune=True) == {"unchanged": 6}
+    away.rename(disk)
+    (disk / "010.png").unlink()
+    assert add(index, photos, prune=True) == {"unchanged": 7, "pruned": 1}
+
+
+def test_what_may_not_be_looked_at_is_not_gone(index, photos, tmp_path, monkeypatch):
+    """Its bytes under another name are a copy then, not the renamed file."""
+    from indexer import corpus
+
+    add(index, photos)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(photos / "003.png", other / "copy.png")
+    stat = os.stat
+
+    def refused(path, **options):
+        if str(path).startswith(str(photos)):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus.os, "stat", refused)
+        assert add(index, other) == {"duplicates": 1}
+    assert best(index, 3) == ("003.png", ("copy.png",))
+
+
 def test_prune_by_hand():
     def known(uri, listed_in=None):
         return Known(uri, "s", Place(segment="s", row=0, dim=1, bucket=32), listed_in)
