@@ -9,19 +9,20 @@ import random
 import shutil
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import faiss
 import forked
 import pyarrow as pa
-from faulty_disk import ERRORS, FAULTS, HALF_WRITTEN, Fault, FaultyDisk
-from index_state import IndexState, state_of
+from faulty_disk import ERRORS, Fault, FaultyDisk, faults_of
+from index_state import IndexState, embedder_of, state_of
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index, feedback, manifest
+from indexer import Index, approximating, feedback, manifest
 from indexer.failures import FAILURES
 from retrieval.errors import IndexFolderError
 
@@ -52,7 +53,7 @@ class Report:
 
 
 def _open(place: Place) -> Index:
-    return Index.open(place.index, ToyEmbedder())
+    return Index.open(place.index, embedder_of(place.index))
 
 
 def _build(place: Place) -> None:
@@ -94,6 +95,28 @@ def _remove(place: Place) -> None:
         index.remove(ids)
 
 
+def _encode_anew(place: Place) -> None:
+    Index.open(place.index).reencode(ToyEmbedder(fingerprint="beef" * 16), drop_missing=True, num_workers=0)
+
+
+def _approximate(place: Place) -> None:
+    """With indices where there would be none for so few rows."""
+    with patch.object(approximating, "type_for", lambda num_rows, *_: "HNSW4" if num_rows > 3 else None):
+        _open(place).compact()
+
+
+def _build_two(place: Place) -> None:
+    """With the file that another index was exported to, of which one picture is new and one is another."""
+    _build(place)
+    other = Place(place.index.with_name("other.index"), place.index.with_name("others"))
+    write_pngs(other.pictures, range(40, 42))
+    (other.pictures / "005.png").write_bytes(png(105))
+    _create(other)
+    _add(other)
+    _open(other).export(place.pictures.with_name("other.parquet"))
+    shutil.rmtree(other.index)
+
+
 def _judge(place: Place, *, day: int) -> None:
     said = {"query": "005.png", "image": "006.png", "relevant": True, "when": f"2025-01-{day:02d}T12:00:00Z"}
     _open(place).record_feedback_rows([said])
@@ -109,6 +132,10 @@ OPERATIONS = {
     "compact, forgetting all": Operation(_build, lambda place: _open(place).compact(keep_snapshots=0), sweeps=True),
     "restore": Operation(_build, lambda place: _open(place).restore(1)),
     "tokens": Operation(_build, lambda place: _open(place).add_tokens(token_bytes=24, num_workers=0)),
+    "add and prune": Operation(_build, lambda place: _add(place, prune=True)),
+    "compact, approximating": Operation(_build, _approximate, sweeps=True),
+    "encode anew": Operation(_build, _encode_anew),
+    "import": Operation(_build_two, lambda place: _open(place).import_(place.pictures.with_name("other.parquet"))),
     "feedback": Operation(_build, lambda place: _judge(place, day=3)),
     "feedback, compacted": Operation(_build, lambda place: feedback.compact(place.index)),
 }
@@ -131,13 +158,7 @@ def run(name: str, folder: Path, most: int | None = None) -> Report:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     trials = _Trials(OPERATIONS.get(name, CARELESS), folder)
-    calls = enumerate(trials.calls)
-    faults = [
-        Fault(number, kind)
-        for number, call in calls
-        for kind in FAULTS
-        if kind != HALF_WRITTEN or call.startswith("write ")
-    ]
+    faults = faults_of(trials.calls)
     if most is not None and most < len(faults):
         faults = sorted(random.Random(name).sample(faults, most))
     report = Report(calls=trials.calls)
@@ -151,11 +172,12 @@ def run(name: str, folder: Path, most: int | None = None) -> Report:
 
 
 class _Outcome(NamedTuple):
-    """How a child ended that was not killed: its calls, and the error that it ended with, if any."""
+    """How a child ended that was not killed: its calls, the error that it ended with, files that came otherwise."""
 
     calls: list[str]
     error: str | None = None
     is_ours: bool = True
+    unseen: Sequence[str] = ()
 
 
 class _Trials:
@@ -175,6 +197,8 @@ class _Trials:
         outcome = self._fork(None)
         if outcome is None or outcome.error:
             raise AssertionError(f"expected success on a sound disk, got {outcome}")
+        if outcome.unseen:
+            raise AssertionError(f"expected to see how every file was written, got {outcome.unseen} unseen")
         self.calls = outcome.calls
         self._failures, self._num_files = self._failed_ids(), self._count_files()
         after = self._state()
@@ -259,4 +283,4 @@ class _Trials:
             return _Outcome(disk.calls, str(error))
         except Exception:
             return _Outcome(disk.calls, traceback.format_exc(limit=-6), False)
-        return _Outcome(disk.calls)
+        return _Outcome(disk.calls, unseen=disk.unseen())

@@ -6,7 +6,7 @@ import io
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +20,24 @@ FAULTS = ("killed", HALF_WRITTEN, *POWER_CUTS, *ERRORS)
 lost: names and content, content alone, any of it; or the call fails, once."""
 
 
+_CHANGES_NOTHING = ("read", "close")
+
+
 class Fault(NamedTuple):
     """What happens (one of `FAULTS`) at which call, counted from 0."""
 
     number: int
     kind: str
+
+
+def faults_of(calls: Sequence[str]) -> list[Fault]:
+    """All that can go wrong in the course of some `FaultyDisk.calls`: each fault at each call for which it differs."""
+    faults = []
+    for number, call in enumerate(calls):
+        name = call.partition(" ")[0]
+        kinds = ERRORS if name in _CHANGES_NOTHING else FAULTS  # to be killed before it is to be killed before the next
+        faults += [Fault(number, kind) for kind in kinds if kind != HALF_WRITTEN or name == "write"]
+    return faults
 
 
 class FaultyDisk:
@@ -58,6 +71,10 @@ class FaultyDisk:
         for name, watch in watched.items():
             patch(os, name, watch(getattr(os, name)))
         self._is_watching = True
+
+    def unseen(self) -> list[str]:
+        """The files that are there and were not when this began, though nobody was seen to write them."""
+        return sorted(map(str, self._unsynced.unknown()))
 
     def call(self, name: str, path: Path, run: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
         """Count a call and `run` it, unless it is the one at which something happens."""
@@ -97,7 +114,7 @@ class FaultyDisk:
             if place is None or isinstance(file, int):
                 return system(file, mode, *args, **options)
             writes = not set(mode).isdisjoint("wxa+")
-            opened = self.call("open", place, lambda: system(file, mode, *args, **options))
+            opened = self.call("open" if writes else "read", place, lambda: system(file, mode, *args, **options))
             self._path_of_handle[opened.fileno()] = place
             if not writes:
                 return opened

@@ -14,8 +14,10 @@ DEPTH = 10_000
 
 
 class IndexState(NamedTuple):
-    """Each live row by its id, as its catalog's values, vector and tokens; judgments by id; each query's hits."""
+    """The model's fingerprint; each live row by its id, as its catalog's values, vector and tokens; judgments by id;
+    each query's hits."""
 
+    model: str
     rows: dict[str, tuple]
     judgments: frozenset[str]
     hits: tuple[tuple[tuple[str, float], ...], ...]
@@ -23,10 +25,17 @@ class IndexState(NamedTuple):
 
 def state_of(path: Path, queries: Sequence[bytes]) -> IndexState:
     """What the index at `path` holds now, and its answers to pictures; raises what opening and searching raise."""
-    index = Index.open(path, ToyEmbedder())
+    embedder = embedder_of(path)
+    index = Index.open(path, embedder)
     answers = index.search_many(queries, top_k=DEPTH, rerank=0)
     hits = tuple(tuple((hit.id, hit.score) for hit in answer) for answer in answers)
-    return IndexState(rows_of(path), frozenset(index.feedback(superseded=True)["id"]), hits)
+    judgments = frozenset(index.feedback(superseded=True)["id"])
+    return IndexState(embedder.fingerprint, rows_of(path), judgments, hits)
+
+
+def embedder_of(path: Path) -> ToyEmbedder:
+    """The toy that the index at `path` was made with; raises what reading its manifest raises."""
+    return ToyEmbedder(fingerprint=manifest.read(path).model.fingerprint)
 
 
 def rows_of(path: Path, version: int | None = None) -> dict[str, tuple]:

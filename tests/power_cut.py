@@ -60,6 +60,10 @@ class UnsyncedFolder:
         else:
             self._present(path).synced = path.read_bytes()
 
+    def unknown(self) -> list[Path]:
+        """What is there though nobody told."""
+        return [path for path in self._root.rglob("*") if self._present(path) is None]
+
     def cut(self, name: Choice, content: Choice) -> None:
         """Leave of the folder what `name` and `content` choose."""
         left = {path: name(states) for path, states in self._states.items()}

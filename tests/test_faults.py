@@ -8,12 +8,12 @@ from concurrent.futures import ProcessPoolExecutor
 
 import faults
 import pytest
-from faulty_disk import FaultyDisk
+from faulty_disk import FAULTS, FaultyDisk, faults_of
 from power_cut import UnsyncedFolder, kept, lost
 
 from indexer import durable
 
-NUM_FAULTS = 8
+NUM_FAULTS = 6
 """How many are tried of each operation, where not all are."""
 
 
@@ -53,6 +53,10 @@ def test_every_call_of_a_write_is_seen(tmp_path, monkeypatch):
         durable.replace(tmp_path / "state", b"new")
     new = [f"{name} .state.new" for name in ("open", "write", "fsync", "close")]
     assert disk.calls == [*new, "replace state", "open .", "fsync ."]
+    tried = {name: sum(fault.number == number for fault in faults_of(disk.calls)) for number, name in enumerate(new)}
+    assert list(tried.values()) == [len(FAULTS) - 1, len(FAULTS), len(FAULTS) - 1, 2]
+    (tmp_path / "other").touch()
+    assert disk.unseen() == [str(tmp_path / "other")]
 
 
 @pytest.mark.parametrize(
