@@ -31,7 +31,7 @@ class CatalogFile:
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, with all columns or these; raises `DamagedError`."""
         with self._lock, _damage_named(self._path):
-            return self._file.read(columns, use_threads=self._file.num_row_groups > 1)
+            return _sound(self._file.read(columns, use_threads=self._file.num_row_groups > 1))
 
     def place_of(self, row: int) -> tuple[int, int]:
         """In which group of rows one is, and its number there."""
@@ -49,7 +49,7 @@ class CatalogFile:
     def group(self, number: int) -> pa.Table:
         """The rows that are decoded together with one of them; raises `DamagedError`."""
         with self._lock, _damage_named(self._path):
-            return self._file.read_row_group(number, use_threads=False)
+            return _sound(self._file.read_row_group(number, use_threads=False))
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
@@ -57,7 +57,13 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
     file = _open(path)
     _refuse_missing(path, file.schema_arrow.names, columns)
     with _damage_named(path):
-        return file.read(columns)
+        return _sound(file.read(columns))
+
+
+def _sound(table: pa.Table) -> pa.Table:
+    """The table, whose text is text: Arrow itself believes what it reads, until somebody looks at it."""
+    table.validate(full=True)
+    return table
 
 
 def _open(path: Path) -> pq.ParquetFile:

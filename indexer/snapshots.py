@@ -66,7 +66,9 @@ def states(folder: Path) -> list[Manifest]:
             continue
         try:
             found.append(read(folder, version))
-        except DamagedError as error:
+        except UsageError:
+            continue  # a `compact` has swept it since it was listed
+        except IndexFolderError as error:
             _log.warning("%s", error)
     return found
 

@@ -2,12 +2,16 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import damaged_indexes
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from toy import ToyEmbedder, write_pngs
 
-from indexer import arrays
+from indexer import Index, arrays, catalog_file
 from retrieval.errors import DamagedError
 
 
@@ -38,3 +42,24 @@ def test_a_damaged_head_of_an_array_is_one_line_that_names_the_file(tmp_path, he
     with pytest.raises(DamagedError, match=r"^expected tokens in .*tokens\.npy, got: [^\n]*; `verify` lists") as error:
         arrays.read(path, "tokens")
     assert "\n" not in str(error.value)
+
+
+def test_text_that_is_none_is_damage(tmp_path):
+    path = tmp_path / "tombstones.parquet"
+    not_text = pa.array([b"\xff\xfe"], pa.binary()).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"segment": not_text}), path)
+    with pytest.raises(DamagedError, match="expected a table in .*tombstones.parquet, got: .*UTF8"):
+        catalog_file.read_table(path, ["segment"])
+
+
+def test_what_is_wrong_with_an_earlier_state_stops_nobody(tmp_path, caplog):
+    index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0))
+    for seeds in (range(3), range(3, 6), range(6, 9)):
+        index.add(write_pngs(tmp_path / "pictures", seeds), num_workers=0)
+    history = index.path / "history"
+    for name, put in (("000000.json", lambda path: path.symlink_to("nothing")), ("000001.json", Path.mkdir)):
+        (history / name).unlink()
+        put(history / name)
+    assert [snapshot.version for snapshot in index.snapshots()] == [2, 3]
+    assert "000001.json, got: Is a directory" in caplog.text
+    assert [line.partition(":")[0] for line in index.verify()] == ["history/000000.json", "history/000001.json"]
