@@ -108,8 +108,10 @@ BODIES = [
 
 @pytest.mark.slow
 def test_hostile_uploads_are_refused_in_bounded_memory(few_index):
-    options = ("--port", "0", "--max-pixels", MAX_PIXELS)
-    with running("--index", few_index, *options) as (process, url), httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        running("--index", few_index, "--max-pixels", MAX_PIXELS) as (process, url),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         for size in (1, 8):  # what a search, and many at once, take anyway
             with ThreadPoolExecutor(size) as threads:
                 list(threads.map(lambda number: client.post("/v1/search", files={"image": png(number)}), range(size)))

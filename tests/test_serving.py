@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from toy import png, write_pngs
 
 from indexer import Index
 from retrieval import Embedder
+from ui.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,21 +33,13 @@ def folder(tmp_path_factory) -> Path:
     return index.path
 
 
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "ui.cli", "serve", *map(str, arguments)]
-
-
-def ended(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "SPYGLASS_API_KEY": "", **variables}
-    return subprocess.run(command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-
-
 @contextlib.contextmanager
-def running(*arguments: str | Path, **variables: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    environment = {**os.environ, "SPYGLASS_API_KEY": "", **variables}
-    process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def running(*arguments: str | Path, key: str = "") -> Iterator[tuple[subprocess.Popen, str]]:
+    """A process that serves, and its address."""
+    command = [sys.executable, "-m", "ui.cli", "serve", "--port", "0", *map(str, arguments)]
+    environment = {**os.environ, "SPYGLASS_API_KEY": key}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
     try:
         yield process, process.stdout.readline().strip()
     finally:
@@ -53,13 +48,15 @@ def running(*arguments: str | Path, **variables: str) -> Iterator[tuple[subproce
 
 
 def test_it_serves_and_ends_with_what_is_in_flight(folder):
-    with running("--index", folder, "--port", "0") as (process, url):
+    with running("--index", folder, key="s3cret") as (process, url):
         assert url.startswith("http://127.0.0.1:")
-        idle = httpx.Client(base_url=url)  # keeps its connection
+        assert httpx.get(f"{url}/v1/info").status_code == 401
+        key = {"X-API-Key": "s3cret"}
+        idle = httpx.Client(base_url=url, headers=key)  # keeps its connection
         hits = idle.post("/v1/search", files={"image": png(2)}).raise_for_status().json()["hits"]
         assert hits[0]["id"] == "002.png"
 
-        request = httpx.Request("POST", f"{url}/v1/search", files={"image": png(3)})
+        request = httpx.Request("POST", f"{url}/v1/search", files={"image": png(3)}, headers=key)
         body = request.read()
         place = urlsplit(url)
         with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
@@ -81,7 +78,7 @@ def test_it_serves_and_ends_with_what_is_in_flight(folder):
 
 
 def test_it_does_not_wait_for_ever_for_what_is_in_flight(folder):
-    with running("--index", folder, "--port", "0") as (process, url):
+    with running("--index", folder) as (process, url):
         place = urlsplit(url)
         with socket.create_connection((place.hostname, place.port)) as connection:
             kind = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000"
@@ -93,41 +90,69 @@ def test_it_does_not_wait_for_ever_for_what_is_in_flight(folder):
             assert time.monotonic() - told < 10
 
 
-def test_an_address_for_others_needs_a_key(folder):
-    for host in ("0.0.0.0", "::", "192.0.2.1"):
-        refused = ended("--index", folder, "--host", host, "--port", "0")
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert refused.stderr.startswith(f"error: expected an API key in SPYGLASS_API_KEY to listen on {host}, ")
-        assert refused.stderr.count("\n") == 1
+@pytest.mark.slow
+def test_pictures_added_by_another_process_are_found_without_a_failed_request(folder, tmp_path):
+    index = shutil.copytree(folder, tmp_path / "grows.index")
+    new = write_pngs(tmp_path / "new", range(100, 130))
+    with running("--index", index) as (process, url), httpx.Client(base_url=url, timeout=30) as client:
+        statuses, is_over = [], threading.Event()
+
+        def ask_on_and_on() -> None:
+            while not is_over.is_set():
+                statuses.append(client.post("/v1/search", files={"image": png(1)}).status_code)
+                time.sleep(0.05)
+
+        asking = [threading.Thread(target=ask_on_and_on) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        adding = [sys.executable, "-m", "ui.cli", "index", new, "--index", index]
+        subprocess.run(adding, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        committed = time.monotonic()
+        hits = []
+        while not any(hit["id"] == "129.png" for hit in hits):
+            hits = client.post("/v1/search", files={"image": png(129)}).raise_for_status().json()["hits"]
+            assert time.monotonic() - committed < 5
+        is_over.set()
+        for thread in asking:
+            thread.join()
+        assert set(statuses) == {200}
+        assert client.get("/v1/info").json()["images"] == 34
+        process.terminate()
+        assert process.wait(timeout=20) == 0 and process.stderr.read() == ""
 
 
-def test_the_key_is_that_of_the_environment(folder):
-    with running("--index", folder, "--port", "0", SPYGLASS_API_KEY="s3cret") as (_, url):
-        assert httpx.get(f"{url}/v1/info").status_code == 401
-        assert httpx.get(f"{url}/v1/info", headers={"X-API-Key": "s3cret"}).json()["images"] == 4
+class TestRefusals:
+    @pytest.fixture(autouse=True)
+    def no_key(self, monkeypatch):
+        monkeypatch.setenv("SPYGLASS_API_KEY", "")
 
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+    def test_an_address_for_others_needs_a_key(self, folder, capsys, host):
+        assert run(["serve", "--index", str(folder), "--host", host, "--port", "0"]) == 2
+        assert capsys.readouterr() == (
+            "",
+            f"error: expected an API key in SPYGLASS_API_KEY to listen on {host}, which other machines may reach, "
+            "got none; set one, or leave --host at 127.0.0.1\n",
+        )
 
-def test_what_cannot_be_served(folder, tmp_path):
-    nothing = ended("--index", tmp_path / "nothing")
-    assert nothing.returncode == 1 and "expected an index at" in nothing.stderr
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        refused = ended("--index", folder, "--port", port)
-    assert refused.returncode == 2
-    assert refused.stderr == (
-        f"error: expected to listen on port {port} of 127.0.0.1, but cannot: Address already in use; "
-        "choose another --port\n"
-    )
+    def test_no_index(self, tmp_path, capsys):
+        assert run(["serve", "--index", str(tmp_path / "nothing")]) == 1
+        assert capsys.readouterr().err.startswith(f"error: expected an index at {tmp_path / 'nothing'}, found none")
 
+    def test_a_taken_port(self, folder, capsys):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            assert run(["serve", "--index", str(folder), "--port", port]) == 2
+        assert capsys.readouterr().err == (
+            f"error: expected to listen on port {port} of 127.0.0.1, but cannot: Address already in use; "
+            "choose another --port\n"
+        )
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client", "python_multipart"])
-def test_without_the_extra(folder, package):
-    script = f"import sys; sys.modules[{package!r}] = None; from ui.cli import run; sys.exit(run(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "serve", "--index", folder], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"error: expected the packages of an HTTP service, found no {package}; "
-        "install them with: pip install 'spyglass-image-search[serve]'\n"
-    )
+    @pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client", "python_multipart"])
+    def test_without_the_extra(self, folder, capsys, monkeypatch, package):
+        monkeypatch.setitem(sys.modules, package, None)
+        assert run(["serve", "--index", str(folder)]) == 1
+        assert capsys.readouterr().err == (
+            f"error: expected the packages of an HTTP service, found no {package}; "
+            "install them with: pip install 'spyglass-image-search[serve]'\n"
+        )
