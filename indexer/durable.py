@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,18 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise IndexFolderError(f"expected to write to {folder}, but cannot: {reason}; what was there stays") from None
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make a folder, and remove it again, with all that is in it, where what is done inside fails."""
+    path.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        # Nothing names it yet, and a full disk needs the room; what cannot be removed now, the next `compact` does.
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -60,18 +60,17 @@ def write(
     `tokens` of the N rows, of at most `token_bytes` each; with None the segment has no tokens.
     """
     home = folder / SEGMENTS / segment_id
-    home.mkdir(parents=True)
     buckets = np.array([row.bucket for row in rows])
-    table = catalog.table_of(rows)
-    write_catalog(home, table)
-    for width in np.unique(buckets):
-        held = vectors[buckets == width, :width].astype(dtype)
-        arrays.write_new(home / vectors_name(width), held)
-    if tokens is not None:
-        token_files.write(home, tokens)
-    durable.sync_folder(home)
-    durable.sync_folder(home.parent)
-    durable.sync_folder(folder)
+    with durable.new_folder(home):
+        write_catalog(home, catalog.table_of(rows))
+        for width in np.unique(buckets):
+            held = vectors[buckets == width, :width].astype(dtype)
+            arrays.write_new(home / vectors_name(width), held)
+        if tokens is not None:
+            token_files.write(home, tokens)
+        durable.sync_folder(home)
+        durable.sync_folder(home.parent)
+        durable.sync_folder(folder)
     files = {path.name: FileRecord.of(path) for path in sorted(home.iterdir())}
     counted = _count((row.bucket, row.dim) for row in rows)
     return SegmentRecord(id=segment_id, rows=counted, files=files, token_bytes=0 if tokens is None else token_bytes)

@@ -48,6 +48,20 @@ def test_write_new_never_overwrites(tmp_path):
     assert (tmp_path / "segment").read_bytes() == b"old"
 
 
+def test_a_new_folder_is_whole_or_is_not_there(tmp_path):
+    home = tmp_path / "segments" / "one"
+    with durable.new_folder(home):
+        (home / "rows").write_bytes(b"whole")
+    assert (home / "rows").read_bytes() == b"whole"
+    with pytest.raises(FileExistsError), durable.new_folder(home):
+        pytest.fail("made twice")
+    other = home.with_name("two")
+    with pytest.raises(KeyboardInterrupt), durable.new_folder(other):
+        (other / "rows").write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert os.listdir(home.parent) == ["one"]
+
+
 def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
     script = (
         "import sys; from pathlib import Path; from indexer.durable import sole_writer\n"

@@ -4,14 +4,17 @@ Some of the faults, chosen once for all; every one with `--all-faults`.
 """
 
 import multiprocessing
+import resource
 from concurrent.futures import ProcessPoolExecutor
 
 import faults
 import pytest
 from faulty_disk import FAULTS, FaultyDisk, faults_of
 from power_cut import UnsyncedFolder, kept, lost
+from toy import ToyEmbedder, write_pngs
 
-from indexer import durable
+from indexer import Index, durable
+from retrieval.errors import IndexFolderError
 
 NUM_FAULTS = 6
 """How many are tried of each operation, where not all are."""
@@ -57,6 +60,21 @@ def test_every_call_of_a_write_is_seen(tmp_path, monkeypatch):
     assert list(tried.values()) == [len(FAULTS) - 1, len(FAULTS), len(FAULTS) - 1, 2]
     (tmp_path / "other").touch()
     assert disk.unseen() == [str(tmp_path / "other")]
+
+
+@pytest.mark.parametrize("num_bytes", [100, 1000, 3000, 6000])
+def test_a_limit_of_the_system_is_told_and_the_room_is_given_back(tmp_path, num_bytes):
+    index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0), dtype="float32")
+    pictures = write_pngs(tmp_path / "pictures", range(20))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))  # what is written beyond it fails, as on a full disk
+    try:
+        with pytest.raises(IndexFolderError, match="^expected to write to .*p.index, but cannot: File too large; what"):
+            index.add(pictures, num_workers=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert index.verify() == [] and not list((index.path / "segments").glob("*"))
+    assert index.add(pictures, num_workers=0).added == 20 and index.verify() == []
 
 
 @pytest.mark.parametrize(
