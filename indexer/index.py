@@ -246,7 +246,7 @@ class Index:
         return report
 
     def remove(self, ids: Iterable[str] = (), *, where: str | Mapping[str, Any] | None = None) -> int:
-        """Take images out, by their ids or by an SQL condition over the catalog; returns how many.
+        """Take images out, by their ids or by a condition as `search` takes it; returns how many.
 
         They are found no more from then on; their rows stay on disk, for `restore`, until `compact`. With an id that
         the index does not have, nothing is removed. Raises `UsageError`, `LockedError`, `IndexFolderError`.

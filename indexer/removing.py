@@ -1,21 +1,23 @@
 """Taking images out of an index: tombstones for their rows, which stay on disk until `compact`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
-from indexer import catalog, manifest, segments
+from indexer import manifest, segments
 from indexer.catalog import Catalog
 from indexer.closest_ids import closest
 from indexer.durable import writing
 from indexer.manifest import Manifest
 from indexer.names import num_duplicates
+from indexer.stored_catalog import StoredCatalog
 from retrieval.errors import UsageError
 
 
-def remove(folder: Path, ids: Iterable[str], where: str | None) -> tuple[Manifest, int]:
+def remove(folder: Path, ids: Iterable[str], where: str | Mapping[str, Any] | None) -> tuple[Manifest, int]:
     """Publish a state without some images: the new state, and how many images it lacks; the caller holds the lock.
 
     The arguments and what is raised are those of `Index.remove`.
@@ -26,9 +28,7 @@ def remove(folder: Path, ids: Iterable[str], where: str | None) -> tuple[Manifes
         raise UsageError(f"expected ids or a condition, to say what to remove, got {got}; give one of the two")
     state = manifest.read(folder)
     parts = segments.read(folder, state)
-    tables = [part.table() for part in parts]
-    lives = [np.empty(0, bool), *(part.live(table) for part, table in zip(parts, tables, strict=True))]
-    rows = Catalog(catalog.join(tables), np.concatenate(lives))
+    rows = StoredCatalog(parts)
     numbers = _numbers_of(rows, wanted) if where is None else rows.where(where)
     if not len(numbers):
         return state, 0

@@ -41,7 +41,8 @@ def test_by_a_condition(index):
     assert set(ids(index)) == set(catalog["id"]) - set(plain["id"])
     version = index.version
     assert index.remove(where="id = 'nobody'") == 0 and index.version == version
-    assert index.remove(where="true") == NUM - len(plain)
+    assert index.remove(where={"id": sorted(ids(index))[:2]}) == 2
+    assert index.remove(where="true") == NUM - len(plain) - 2
     assert ids(index) == [] and index.search(png(0)) == [] and index.verify() == []
 
 
