@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer import conditions, names, sql_conditions
+from indexer.closest_ids import is_unicode
 from indexer.names import Names
 from retrieval.errors import UsageError
 
@@ -126,6 +127,13 @@ class Catalog:
     def values(self, name: str, numbers: np.ndarray) -> pa.Array:
         """The values of one column in the rows `numbers` (K,), in that order."""
         return self.column(name).take(pa.array(numbers))
+
+    def number_of(self, image_id: str) -> int | None:
+        """The number of the live row of one image; all ids stay in memory, so that to ask again is quick."""
+        if not is_unicode(image_id):
+            return None
+        (numbers,) = np.nonzero(pc.equal(self.column("id"), image_id).to_numpy(zero_copy_only=False) & self.live)
+        return int(numbers[0]) if len(numbers) else None
 
     def find(self, ids: Iterable[str]) -> dict[str, int]:
         """The numbers of the live rows of some images, by id; ids that are none are left out."""

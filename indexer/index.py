@@ -500,7 +500,7 @@ class Index:
     def row(self, image_id: str) -> dict[str, Any] | None:
         """What the catalog says of one image, by column name; None where the index has none of that id."""
         catalog = self._open_gallery().catalog
-        number = catalog.find([image_id]).get(image_id)
+        number = catalog.number_of(image_id)
         return None if number is None else catalog.row(number)
 
     def read_image(self, uri: str) -> bytes:

@@ -140,7 +140,7 @@ def test_one_row_by_its_id(index):
     catalog = index.catalog()
     number = 7
     assert index.row(catalog["id"][number]) == catalog.iloc[number].to_dict()
-    assert index.row("no such.png") is None and index.row("") is None
+    assert index.row("no such.png") is None and index.row("") is None and index.row("\ud800") is None
 
 
 def test_info_and_catalog(index):

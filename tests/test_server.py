@@ -19,6 +19,7 @@ from toy import ToyEmbedder, png, write_pngs
 from indexer import Index
 from retrieval.errors import BusyError, UsageError
 from ui.server import create_app
+from ui.service import timed_connection
 from ui.service.bounded_threads import BoundedThreads
 from ui.service.config import ServiceConfig
 from ui.service.listening import is_loopback, listen, url_of
@@ -396,6 +397,40 @@ class TestLimits:
     def test_settings_that_make_no_sense(self, settings, message):
         with pytest.raises(UsageError, match=f"^{message}$"):
             ServiceConfig(**settings)
+
+
+class TestSilence:
+    """Clients that keep a connection and neither ask nor take what they asked for."""
+
+    def test_who_asks_nothing_is_hung_up_on(self, index, monkeypatch):
+        monkeypatch.setattr(timed_connection, "REQUEST_SECONDS", 0.2)
+        with served(index) as client:
+            for begun in (b"", b"GET /healthz HTT"):
+                with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as connection:
+                    connection.sendall(begun)
+                    assert connection.recv(100) == b""
+            assert client.get("/healthz").status_code == 200
+
+    def test_who_takes_nothing_is_hung_up_on(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(timed_connection, "STALL_SECONDS", 0.3)
+        (tmp_path / "pictures").mkdir()
+        large = tmp_path / "pictures" / "large.bmp"
+        Image.effect_noise((4000, 3000), 50).save(large)
+        index = Index.create(tmp_path / "toy.index", ToyEmbedder())
+        index.add(large.parent, num_workers=0)
+        with served(index) as client:
+            assert client.get("/v1/images/large.bmp").content == large.read_bytes()
+            with socket.socket() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.settimeout(10)
+                connection.connect((client.base_url.host, client.base_url.port))
+                connection.sendall(b"GET /v1/images/large.bmp HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                time.sleep(1.5)
+                num_bytes = 0
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := connection.recv(65_536):
+                        num_bytes += len(piece)
+            assert num_bytes < large.stat().st_size
 
 
 def told(client: httpx.Client, request: bytes) -> tuple[int, bytes]:

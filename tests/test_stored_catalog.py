@@ -54,6 +54,8 @@ def test_pieces_are_what_the_whole_is(tmp_path_factory, contents):
     whole, stored = Catalog(whole_table, live), StoredCatalog(parts)
 
     assert [stored.row(number) for number in range(len(live))] == whole_table.to_pylist()
+    for number, name in enumerate(whole_table["id"].to_pylist()):
+        assert stored.number_of(name) == whole.number_of(name) == (number if live[number] else None)
     backwards_twice = np.tile(np.arange(len(live))[::-1], 2)
     assert stored.rows(backwards_twice) == 2 * whole_table.to_pylist()[::-1]
     assert stored.live.tolist() == live.tolist()

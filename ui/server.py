@@ -1,11 +1,12 @@
 """The HTTP service: the routes, and what they answer. `create_app` makes it; `ui.serving` runs it."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Form, Path, Request, Response
+from fastapi.responses import StreamingResponse
 
 from indexer import Hit, Index
 from retrieval import __version__
@@ -27,6 +28,7 @@ from ui.service.request_limits import BodyLimits, Doorkeeper
 from ui.service.search_service import SearchService
 
 _Id = Annotated[str, Path(description="The id of an image of the index.", examples=["boats/01.jpg"])]
+_PIECE = 65_536
 _MULTIPART = Form(media_type="multipart/form-data")
 _REFUSALS = {
     400: "The request cannot be read.",
@@ -126,7 +128,9 @@ async def image(request: Request, id: _Id) -> Response:
     if _is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     data, media_type = await service.original(picture)
-    return Response(data, media_type=media_type, headers=headers)
+    # In pieces, so that a slow client is told from one that takes nothing.
+    pieces = (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+    return StreamingResponse(_sent(pieces), media_type=media_type, headers=headers | {"Content-Length": str(len(data))})
 
 
 @_router.get(
@@ -176,6 +180,11 @@ def _service(request: Request) -> SearchService:
 def _answer(hits: list[Hit], started: float) -> Answer:
     took_ms = round((time.perf_counter() - started) * 1000, 3)
     return Answer.model_construct(hits=[HitModel.of(hit) for hit in hits], took_ms=took_ms)
+
+
+async def _sent(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 def _cached(etag: str) -> dict[str, str]:
