@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from indexer.file_names import refuse_odd_name, shown
 from indexer.image_files import refuse_too_large
 from indexer.item import PARENT, Item
 from indexer.origin import Origin
@@ -67,10 +68,11 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes | str]]:
             hidden = any(part.startswith(".") for part in name.parts)
             if member.isreg() and not hidden and name.suffix.lower() in IMAGE_SUFFIXES | _METADATA_SUFFIXES:
                 try:
+                    refuse_odd_name(member.name)
                     data = _bytes_of(archive, member)
                 except ImageError as error:
                     data = str(error)
-                yield member.name, data
+                yield shown(member.name), data
         # tarfile takes a damaged header for the end; the true end is a block of zeros.
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -106,4 +108,9 @@ def _metadata(name: str, data: bytes | str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     scalars = values.items() if isinstance(values, dict) else ()
-    return {key: value for key, value in scalars if not isinstance(value, dict | list)}
+    return {_clean(key): _clean(value) for key, value in scalars if not isinstance(value, dict | list)}
+
+
+def _clean(value: Any) -> Any:
+    """Without what JSON can spell but no text can hold: half a pair of surrogates."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -4,7 +4,9 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from indexer.file_names import refuse_odd_name, shown
 from indexer.item import PARENT, Item
+from retrieval.errors import ImageError
 from retrieval.images import IMAGE_SUFFIXES
 
 
@@ -46,16 +48,10 @@ def walk(root: Path, exclude_dirs: Collection[str]) -> Iterator[tuple[Path, str 
 def file_item(path: Path, item_id: str, source: str, label_from: str | None, problem: str | None = None) -> Item:
     """The image file `path`, with a `problem` where its name cannot be kept."""
     uri = str(path)
-    if not _is_unicode(uri):
-        problem = "expected a name in UTF-8, got other bytes; rename it"
-        item_id, uri = (text.encode("utf-8", "backslashreplace").decode() for text in (item_id, uri))
+    try:
+        refuse_odd_name(uri)
+    except ImageError as error:
+        problem = str(error)
+        item_id, uri = shown(item_id), shown(uri)
     label = path.parent.name if label_from == PARENT and problem is None else None
     return Item(id=item_id, uri=uri, source=source, path=path, label=label, problem=problem)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # the surrogates by which Python stands for bytes that are no UTF-8
-        return False
-    return True

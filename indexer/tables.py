@@ -1,5 +1,6 @@
 """Pictures of a table, .parquet or .csv: their bytes in a column, or their paths or URLs."""
 
+import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,7 @@ from indexer.table_columns import IMAGE_COLUMNS, Columns, columns_of
 from retrieval.errors import ImageError, SourceError
 
 _BATCH_ROWS = 32
+_SMALL_BYTES = 64 * 1024 * 1024
 _BROKEN = (OSError, pa.ArrowException, ValueError, OverflowError)
 """What Arrow raises for files that are not as they should be; `ValueError` for text that is no UTF-8."""
 
@@ -63,10 +65,16 @@ def read_parquet_row(source: Path | BinaryIO, number: int) -> bytes:
 
 def _open_parquet(source: Path | BinaryIO, uri: str) -> pq.ParquetFile:
     try:
-        # Column chunks are read piece by piece: a row group may be larger than the memory.
-        return pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+        # Column chunks of a large file are read piece by piece: a row group may be larger than the memory. Those of a
+        # small one are not: where they are damaged, that may take thousands of pieces.
+        buffer_size = 1 << 20 if _num_bytes(source) > _SMALL_BYTES else 0
+        return pq.ParquetFile(source, pre_buffer=False, buffer_size=buffer_size, page_checksum_verification=True)
     except _BROKEN as error:
         raise SourceError(f"expected a parquet file, got {uri}: {_in_a_line(error)}") from None
+
+
+def _num_bytes(source: Path | BinaryIO) -> int:
+    return source.stat().st_size if isinstance(source, Path) else source.seek(0, os.SEEK_END)
 
 
 def _columns(origin: Origin, schema: pa.Schema, label_from: str | None) -> Columns:
@@ -87,14 +95,23 @@ def _parquet_items(origin: Origin, file: pq.ParquetFile, columns: Columns) -> It
         for group, first in _row_groups(file):
             last = first + file.metadata.row_group(group).num_rows - 1
             numbers = count(first)
+            problem = None
             try:
                 for batch in _small_batches(file, group, columns.names):
                     yield from _items(origin, columns, batch, numbers)
             except _BROKEN as error:
-                problem = f"expected rows up to {last}, but cannot read them: {_in_a_line(error)}"
-                # All that is missing is read again by reading the table again.
-                missing = f"{origin.name}#{next(numbers)}"
-                yield Item(id=missing, uri=origin.uri, source=origin.source, problem=problem, breaks_off=True)
+                problem = _in_a_line(error)
+            missing = next(numbers)
+            # Arrow takes some damaged columns for short ones.
+            if problem is not None or missing <= last:
+                problem = f"expected rows up to {last}, but cannot read them: {problem or 'there are fewer'}"
+                yield Item(
+                    id=f"{origin.name}#{missing}",
+                    uri=origin.uri,  # all that is missing is read again by reading the table again
+                    source=origin.source,
+                    problem=problem,
+                    breaks_off=True,
+                )
 
 
 def _items(origin: Origin, columns: Columns, batch: pa.RecordBatch, numbers: Iterator[int]) -> Iterator[Item]:

@@ -3,14 +3,17 @@
 import io
 import json
 import os
+import shutil
 import tarfile
+import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toy import png, write_pngs
+from toy import ToyEmbedder, png, write_pngs
 
-from indexer import corpus
+from indexer import Index, corpus, tables
 from retrieval.errors import ImageError, SourceError, UsageError
 
 
@@ -58,6 +61,37 @@ def test_a_folder_that_may_not_be_read_is_reported_and_the_rest_is_read(tmp_path
 
 def _deny():
     raise PermissionError(13, "Permission denied")
+
+
+@pytest.fixture
+def nobody():
+    """A folder of a user without rights, who this process then is; root may read everything."""
+    folder = Path(tempfile.mkdtemp())
+    if is_root := os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+    for path in folder.rglob("*"):
+        path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def test_what_may_not_be_read_is_counted_and_the_rest_is_indexed(tmp_path, request):
+    Index.create(tmp_path / "first.index", ToyEmbedder(token_dim=0)).add(
+        write_pngs(tmp_path / "p", range(1)), num_workers=0
+    )
+    folder = request.getfixturevalue("nobody")  # after all imports, which another user may not read
+    root = write_pngs(folder / "photos", range(3))
+    write_pngs(root / "locked", range(3, 5)).chmod(0)
+    (root / "001.png").chmod(0)
+    report = Index.create(folder / "p.index", ToyEmbedder(token_dim=0)).add(root, num_workers=0)
+    assert (report.added, report.skipped) == (2, 2)
+    assert {failure["id"]: failure["reason"] for failure in report.failures} == {
+        "001.png": "expected a file that can be read, got: Permission denied",
+        "locked": "expected a folder that can be read, got: Permission denied",
+    }
 
 
 def test_a_name_that_is_no_text_is_reported(tmp_path):
@@ -177,6 +211,52 @@ def test_tar_of_webdataset(tmp_path):
     assert [item.label for item in corpus.read(path, label_from="price")][:2] == ["2", None]
 
 
+def test_names_and_metadata_in_a_tar_that_are_no_text(tmp_path):
+    names = ["a.png", "caf\udce9.png", "b.png"]
+    path = write_tar(tmp_path / "shard.tar", {name: png(seed) for seed, name in enumerate(names)})
+    first, second, third = corpus.read(path)
+    assert (first.data, third.data) == (png(0), png(2))
+    assert second.id == "caf\\udce9.png" and second.problem == "expected a name in UTF-8, got other bytes; rename it"
+    path = write_tar(path, {"a.png": png(0), "a.json": b'{"half \\ud800": "a \\udfff", "label": "\\ud800"}'})
+    (item,) = corpus.read(path)
+    assert item.columns == {"half ?": "a ?"} and item.label == "?"
+    index = Index.create(tmp_path / "t.index", ToyEmbedder(token_dim=0))
+    assert index.add(path, num_workers=0).added == 1
+
+
+def test_a_row_group_that_is_shorter_than_it_says_is_reported(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path / "t.parquet", image=[png(seed) for seed in range(7)])
+    whole = tables._small_batches
+    monkeypatch.setattr(
+        tables, "_small_batches", lambda file, group, names: () if group == 1 else whole(file, group, names)
+    )
+    items = [*corpus.read(path)]
+    assert [item.id for item in items] == ["0", "1", "2", "t.parquet#3", "6"]
+    assert items[3].problem == "expected rows up to 5, but cannot read them: there are fewer" and items[3].breaks_off
+
+
+def test_a_row_whose_text_is_no_text_is_reported(tmp_path):
+    labels = pa.array([b"x", b"caf\xe9", b"z"]).view(pa.string())
+    first, second, third = corpus.read(write_parquet(tmp_path / "t.parquet", file_name=["a", "b", "c"], label=labels))
+    assert (first.label, third.label, third.id) == ("x", "z", "2")
+    assert second.id == "1" and second.problem.startswith("expected a row that can be read, got: 'utf-8' codec")
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"path,caf\xe9\na.png,1\n")
+    with pytest.raises(SourceError, match="expected names of columns in UTF-8, got .*list.csv: "):
+        corpus.read(path)
+
+
+def test_a_damaged_page_is_found_by_its_checksum(tmp_path):
+    path = tmp_path / "t.parquet"
+    table = pa.table({"image": [png(seed) for seed in range(3)]})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    data = bytearray(path.read_bytes())
+    data[data.index(png(1)) + 60] ^= 1
+    path.write_bytes(data)
+    (item,) = corpus.read(path)
+    assert "CRC checksum verification failed" in item.problem
+
+
 @pytest.mark.parametrize("cut", ["a header", "a picture"])
 def test_tar_that_breaks_off_gives_what_it_has(tmp_path, cut):
     path = write_tar(tmp_path / "shard.tar", {f"{seed}.png": png(seed) for seed in range(3)})
@@ -198,6 +278,9 @@ def test_sources_that_cannot_be_read(tmp_path):
     (tmp_path / "film.mp4").write_bytes(b"")
     with pytest.raises(SourceError, match="expected a folder, an image file, a .parquet, .csv or .tar, got .*film.mp4"):
         corpus.read(tmp_path / "film.mp4")
+    (tmp_path / "shard.tar.gz").write_bytes(b"x")
+    with pytest.raises(SourceError, match="expected a folder or an uncompressed .tar, got .*shard.tar.gz; unpack it"):
+        corpus.read(tmp_path / "shard.tar.gz")
     for name, wanted in (("x.parquet", "a parquet file"), ("x.tar", "an uncompressed .tar"), ("x.csv", "a .csv")):
         (tmp_path / name).write_bytes(b"\xff\xfe rubbish" * 100 if name != "x.csv" else b"")
         with pytest.raises(SourceError, match=f"expected {wanted}.*, got .*{name}"):

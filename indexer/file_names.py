@@ -1,0 +1,16 @@
+"""Names of files that are no text: they can be shown, but not kept."""
+
+from retrieval.errors import ImageError
+
+
+def refuse_odd_name(name: str) -> None:
+    """Raise `ImageError` for a name with bytes that are no UTF-8, for which Python puts surrogates."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ImageError("expected a name in UTF-8, got other bytes; rename it") from None
+
+
+def shown(name: str) -> str:
+    """A name with those bytes spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
