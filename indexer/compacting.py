@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from indexer import approximating, catalog, feedback, manifest, segments, sweeping
+from indexer import approximating, catalog, draft, feedback, manifest, segments, sweeping
 from indexer.durable import writing
 from indexer.manifest import Manifest
 from indexer.names import num_duplicates
@@ -50,6 +50,8 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
         elif any(approximating.is_wanted(segment, before.index_type) for segment in before.segments):
             state = before.following("compact", segments=tuple(_indexed(folder, before, *before.segments)))
             manifest.publish(folder, state)
+        if state is not before:
+            draft.carry_over(folder, before, state)
         feedback.compact(folder)
         sweeping.sweep(folder, keep_snapshots=keep_snapshots)
     report = CompactReport(

@@ -5,6 +5,7 @@ The segments that it names lie where all do; no manifest names them yet, and nob
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from indexer import durable
@@ -43,6 +44,13 @@ def problems(folder: Path) -> Iterator[str]:
 def write(folder: Path, draft: Manifest) -> None:
     """Keep a draft, in place of an earlier one; every file that it names must be synced already."""
     durable.replace(folder / DRAFT, draft.to_bytes())
+
+
+def carry_over(folder: Path, before: Manifest, state: Manifest) -> None:
+    """Let the draft that was to follow `before`, if there is one, follow `state`, which holds the same images."""
+    begun = read(folder, before)
+    if begun is not None:
+        write(folder, replace(begun, version=state.version + 1))
 
 
 def remove(folder: Path) -> None:

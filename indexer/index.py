@@ -221,8 +221,8 @@ class Index:
         Their pictures are read again from where they lie; ids, labels and columns stay. The old vectors serve until all
         new ones are there. Where a picture cannot be read, the report tells it and nothing is replaced; with
         `drop_missing` the index goes on without those images. What is encoded is kept every `commit_seconds` and at the
-        end, also at an early one, and not encoded again by the next run, if nothing else has changed the index
-        meanwhile. Raises `UsageError`, `LockedError`, `DamagedError`, `IndexFolderError`.
+        end, also at an early one, and not encoded again by the next run, if no image was added or removed meanwhile.
+        Raises `UsageError`, `LockedError`, `DamagedError`, `IndexFolderError`.
         """
         from indexer.reencoding import ReencodeConfig, Reencoding
 

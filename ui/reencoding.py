@@ -40,8 +40,8 @@ def reencode(
     """Encode all pictures of an index anew, by another model; ids, labels and columns stay.
 
     The old vectors serve until all new ones are there, and stay as a snapshot. An interrupted run is taken up where it
-    was by the same command. If pictures are gone, nothing is replaced, and the exit code is 1; with --drop-missing the
-    index goes on without them, and it is 3.
+    was by the same command, unless pictures were added or removed meanwhile. If pictures are gone, nothing is replaced,
+    and the exit code is 1; with --drop-missing the index goes on without them, and it is 3.
 
     \b
     Examples:
