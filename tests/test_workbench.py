@@ -163,7 +163,7 @@ def test_a_log_that_is_being_written(tmp_path):
     path.write_text('{"epoch": 0, "val_loss": 0.5}\n{"epoch": 1, "loss": 0.4, "val_lo')
     assert read_log(path) == [{"epoch": 0, "val_loss": 0.5}]
     rows = [{"epoch": 0, "val_loss": 0.5}, {"epoch": 1, "loss": 0.4, "val_loss": 0.3}]
-    assert curve(rows, ["loss"]) == [{"epoch": 1, "measure": "loss", "value": 0.4}]
+    assert curve(rows, {"loss": "training"}) == [{"epoch": 1, "measure": "training", "value": 0.4}]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def show() -> None:
     """Draw the page."""
     workbench = current()
     view = workbench.view
-    _show_figures(view)
+    _show_figures(view, workbench.may_change)
     _show_adding(workbench)
     if len(view.catalog):
         _show_crowdedness(view)
@@ -31,7 +31,7 @@ def show() -> None:
     _show_failures(view)
 
 
-def _show_figures(view: View) -> None:
+def _show_figures(view: View, may_change: bool) -> None:
     overview, info = view.overview, view.index.info()
     figures = {
         "pictures": f"{overview.num_images:,}",
@@ -44,7 +44,8 @@ def _show_figures(view: View) -> None:
         for name, value in figures.items():
             st.metric(name, value, width="content", border=True)
     formats = " · ".join(f"{num:,} {name}" for name, num in overview.formats.items())
-    st.caption(f"{view.index.path} · model {info['model']}{' · ' + formats if formats else ''}")
+    home = [str(view.index.path)] if may_change else []
+    st.caption(" · ".join([*home, f"model {info['model']}", *([formats] if formats else [])]))
 
 
 def _show_adding(workbench: Workbench) -> None:
@@ -52,7 +53,8 @@ def _show_adding(workbench: Workbench) -> None:
         with st.expander("Add pictures", icon=":material/create_new_folder:", expanded=workbench.adding is not None):
             _adding_form(workbench)
             if workbench.adding is not None:
-                _show_progress(workbench.adding)
+                # Looked at again and again, but only while there is something to see.
+                st.fragment(_show_progress, run_every=0.7 if workbench.adding.is_running else None)(workbench.adding)
 
 
 def _adding_form(workbench: Workbench) -> None:
@@ -71,9 +73,8 @@ def _adding_form(workbench: Workbench) -> None:
                 st.warning(str(error), icon=":material/error:")
 
 
-@st.fragment(run_every=0.7)
 def _show_progress(adding: Adding) -> None:
-    """How far it is, looked at again and again; when it ends, the whole page is drawn anew with what was added."""
+    """How far it is; when it ends, the whole page is drawn anew with what was added."""
     if adding.is_running:
         st.session_state["adding_ran"] = True
         progress = adding.progress
@@ -181,7 +182,8 @@ def _show_failures(view: View) -> None:
     if not failures:
         st.caption("Nothing: every picture was read.")
         return
-    st.caption(f"{len(failures):,} pictures are not in the index because they cannot be read.")
+    num = "1 picture" if len(failures) == 1 else f"{len(failures):,} pictures"
+    st.caption(f"Left out of the index: {num}.")
     st.dataframe(failures[:_MOST_FAILURES], hide_index=True, column_order=("id", "reason", "when"), width="stretch")
 
 

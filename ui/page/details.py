@@ -1,7 +1,6 @@
 """One picture, larger: itself, where the model looks in it, what of it matches the query, and its columns."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -34,13 +33,16 @@ def show(workbench: Workbench, state: QueryState, image_id: str, hit: "Hit | Non
             if chosen == _ATTENTION:
                 st.caption("Bright is where the numbers of the picture come from.")
         st.subheader(workbench.pictures.name(image_ref(image_id)), anchor=False)
-        st.dataframe(_facts(workbench.pictures.row(image_id), hit), hide_index=True, width="stretch")
+        st.dataframe(_facts(workbench, image_id, hit), hide_index=True, width="stretch")
     except SpyglassError as error:
         st.warning(str(error), icon=":material/error:")
 
 
-def _facts(row: Mapping[str, Any], hit: "Hit | None") -> list[dict[str, str]]:
+def _facts(workbench: Workbench, image_id: str, hit: "Hit | None") -> list[dict[str, str]]:
     """A hit's figures, and what the catalog says of the image."""
+    row = workbench.pictures.row(image_id)
+    if not workbench.may_change:
+        del row["uri"]  # where it lies is nobody's business on another machine
     figures = {}
     if hit is not None:
         figures = {"rank": hit.rank, "score": f"{hit.score:.4f}", "similarity": f"{hit.similarity:.4f}"}

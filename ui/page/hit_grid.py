@@ -10,7 +10,7 @@ from ui.page.asset import asset
 from ui.page.naming import name_of
 from ui.page.picture_routes import picture_url
 from ui.page.query_state import QueryState, image_ref
-from ui.printing import size
+from ui.printing import plain, size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def show(
         if event is not None:
             on_event(event)
 
-    data = {"cards": [*cards], "actions": [*actions], "max_dim": MAX_DIM, "is_small": is_small, "page": page}
+    data = {"cards": plain(cards), "actions": [*actions], "max_dim": MAX_DIM, "is_small": is_small, "page": page}
     _grid(data=data, key=key, on_event_change=handle)
 
 
@@ -71,9 +71,10 @@ def image_card(
 ) -> dict[str, Any]:
     """The card of a row of the catalog, which answers no query."""
     name = name_of(row["id"], row["uri"])
+    label = plain(row["label"])  # pandas' none is a number
     return {
-        **_picture(image_ref(row["id"]), row["id"], name, row["label"], version, shows_attention=shows_attention),
-        "file": name if row["label"] else None,
+        **_picture(image_ref(row["id"]), row["id"], name, label, version, shows_attention=shows_attention),
+        "file": name if label else None,
         "dim": int(row["dim"]),
         "note": note,
     }
@@ -85,7 +86,7 @@ def near_duplicate_card(one: "NearDuplicate", version: int) -> dict[str, Any]:
     return {
         **_picture(image_ref(one.id), one.id, name, one.label, version, shows_attention=False),
         "file": name if one.label else None,
-        "note": f"{one.similarity:.3f} alike, {one.width}×{one.height}, {size(one.num_bytes)}",
+        "note": f"similarity {one.similarity:.3f}, {one.width}×{one.height}, {size(one.num_bytes)}",
     }
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,16 +12,18 @@ from retrieval.errors import MissingExtraError, SpyglassError, UsageError
 
 try:
     import streamlit as st
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         f"expected the packages for the page, found them incomplete ({error}); pip install 'spyglass-image-search[ui]'"
     ) from None
 
-from ui.listening import is_loopback, listen
 from ui.page import workbench as workbenches
 from ui.page.look import THEME
 from ui.page.picture_routes import routes
 from ui.page.workbench import Workbench
+from ui.service.listening import is_loopback, listen
 
 if TYPE_CHECKING:
     from indexer import Index
@@ -46,7 +49,13 @@ def serve(index: "Index", *, host: str, port: int | None, opens_browser: bool) -
         finally:
             workbench.close()
 
-    app = st.App(Path(__file__).parents[1] / "app.py", routes=routes(), lifespan=lifespan)
+    app = st.App(
+        Path(__file__).parents[1] / "app.py",
+        routes=routes(),
+        middleware=_guards(host),
+        lifespan=lifespan,
+        on_script_error=_tell,
+    )
     app.run(
         config={
             "server.address": host,
@@ -73,6 +82,23 @@ def free_port(host: str, port: int | None) -> int:
             continue
     with listen(host, LAST_PORT if port is None else port) as listening:
         return listening.getsockname()[1]
+
+
+def _guards(host: str) -> list[Middleware]:
+    """On this machine alone: no other name for it, by which a page of another site might reach it (DNS rebinding)."""
+    if not is_loopback(host) or ":" in host:
+        return []
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", host])]
+
+
+def _tell(error: Exception) -> bool:
+    """Say on the page, in a line, what went wrong while it was drawn; what is no known error also in the terminal."""
+    if isinstance(error, SpyglassError):
+        st.error(str(error), icon=":material/error:")
+    else:
+        traceback.print_exception(error, file=sys.stderr)
+        st.error("Something unexpected went wrong; the terminal says more.", icon=":material/error:")
+    return True
 
 
 def _warm_up(workbench: Workbench) -> None:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,11 +107,11 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def curve(rows: Sequence[dict[str, float]], names: Sequence[str]) -> list[dict[str, float | str]]:
-    """The rows as points of lines, one line a name: `epoch`, `measure`, `value`."""
+def curve(rows: Sequence[dict[str, float]], names: Mapping[str, str]) -> list[dict[str, float | str]]:
+    """The rows as points of lines, one line a name, which is called by its words: `epoch`, `measure`, `value`."""
     return [
-        {"epoch": row["epoch"], "measure": name, "value": row[name]}
+        {"epoch": row["epoch"], "measure": words, "value": row[name]}
         for row in rows
-        for name in names
+        for name, words in names.items()
         if row.get(name) is not None
     ]

@@ -12,6 +12,8 @@ from ui.page.training import Training, TrainingOptions, curve
 from ui.page.workbench import Workbench, current
 
 _MODELS_OWN = ""
+_LOSSES = {"loss": "training", "val_loss": "validation"}
+_MEASURES = {"val_map_at_100": "mAP@100", "val_recall_at_1": "Recall@1"}
 
 
 def show() -> None:
@@ -29,7 +31,8 @@ def show() -> None:
         if workbench.training is None:
             st.caption("No ranker was trained since this page was started.")
         else:
-            _show_run(workbench.training)
+            # Looked at again and again, but only while there is something to see.
+            st.fragment(_show_run, run_every=1.0 if workbench.training.is_running else None)(workbench.training)
     comparison.show(workbench)
 
 
@@ -86,9 +89,8 @@ def _show_form(workbench: Workbench) -> None:
             st.rerun()
 
 
-@st.fragment(run_every=1.0)
 def _show_run(training: Training) -> None:
-    """The run so far, looked at again and again; when it ends, the whole page is drawn anew with its ranker."""
+    """The run so far; when it ends, the whole page is drawn anew with its ranker."""
     rows = training.log
     if training.is_running:
         st.session_state["training_ran"] = True
@@ -108,9 +110,9 @@ def _show_run(training: Training) -> None:
     if len(rows) > 1:
         losses, measures = st.columns(2)
         with losses:
-            st.altair_chart(_lines(curve(rows, ["loss", "val_loss"]), "loss"), width="stretch", alt="Losses by epoch")
+            st.altair_chart(_lines(curve(rows, _LOSSES), "loss"), width="stretch", alt="Losses by epoch")
         with measures:
-            points = curve(rows, ["val_map_at_100", "val_recall_at_1"])
+            points = curve(rows, _MEASURES)
             st.altair_chart(_lines(points, "of the validation, %"), width="stretch", alt="Measures by epoch")
 
 

@@ -81,7 +81,7 @@ function drawCard(card, data, images) {
         figure("similarity", card.similarity, "cosine over the picture's own numbers: 1 for the same picture"),
         figure("score", card.score, card.reranked ? "what orders the hits, by the ranker" : "what orders the hits"),
       ),
-    card.note && make("div", { className: "file" }, card.note),
+    card.note && make("div", { className: "note" }, card.note),
     card.dim &&
       make(
         "div",
