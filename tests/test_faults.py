@@ -8,12 +8,13 @@ import resource
 from concurrent.futures import ProcessPoolExecutor
 
 import faults
+import numpy as np
 import pytest
 from faulty_disk import FAULTS, FaultyDisk, faults_of
 from power_cut import UnsyncedFolder, kept, lost
 from toy import ToyEmbedder, write_pngs
 
-from indexer import Index, durable
+from indexer import Index, arrays, durable
 from retrieval.errors import IndexFolderError
 
 NUM_FAULTS = 6
@@ -62,17 +63,28 @@ def test_every_call_of_a_write_is_seen(tmp_path, monkeypatch):
     assert disk.unseen() == [str(tmp_path / "other")]
 
 
+@pytest.fixture
+def limit_size_of_files():
+    """Lets what is written beyond some bytes of a file fail, as on a full disk, until it is given None."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (soft if num_bytes is None else num_bytes, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_an_array_that_does_not_fit_fails_in_the_words_of_the_system(tmp_path, limit_size_of_files):
+    limit_size_of_files(10_000)
+    with pytest.raises(OSError, match="File too large"):
+        arrays.write_new(tmp_path / "vectors.npy", np.zeros((1000, 64)))
+
+
 @pytest.mark.parametrize("num_bytes", [100, 1000, 3000, 6000])
-def test_a_limit_of_the_system_is_told_and_the_room_is_given_back(tmp_path, num_bytes):
+def test_a_limit_of_the_system_is_told_and_the_room_is_given_back(tmp_path, num_bytes, limit_size_of_files):
     index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0), dtype="float32")
     pictures = write_pngs(tmp_path / "pictures", range(20))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))  # what is written beyond it fails, as on a full disk
-    try:
-        with pytest.raises(IndexFolderError, match="^expected to write to .*p.index, but cannot: File too large; what"):
-            index.add(pictures, num_workers=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    limit_size_of_files(num_bytes)
+    with pytest.raises(IndexFolderError, match="^expected to write to .*p.index, but cannot: File too large; what"):
+        index.add(pictures, num_workers=0)
+    limit_size_of_files(None)
     assert index.verify() == [] and not list((index.path / "segments").glob("*"))
     assert index.add(pictures, num_workers=0).added == 20 and index.verify() == []
 
