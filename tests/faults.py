@@ -152,21 +152,28 @@ def _publish_carelessly(index: Path) -> None:
         path.write_bytes(following.to_bytes())
 
 
+def prepare(folder: Path) -> None:
+    """Make what the operations start from, in the empty folder `folder`."""
+    for build in {operation.prepare for operation in OPERATIONS.values()}:
+        home = folder / build.__name__
+        (home / "start").mkdir(parents=True)
+        build(Place(home / "start" / "p.index", home / "pictures"))
+
+
 def run(name: str, folder: Path, most: int | None = None) -> Report:
-    """Try one of `OPERATIONS`, or "careless", with every fault or with `most`; `folder` is one to work in."""
+    """Try one of `OPERATIONS`, or "careless", with every fault or with `most`, in a folder that was prepared."""
     faiss.omp_set_num_threads(1)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    trials = _Trials(OPERATIONS.get(name, CARELESS), folder)
+    trials = _Trials(OPERATIONS.get(name, CARELESS), folder, folder / f"disk of {name}")
     faults = faults_of(trials.calls)
     if most is not None and most < len(faults):
         faults = sorted(random.Random(name).sample(faults, most))
     report = Report(calls=trials.calls)
     for fault in faults:
         for problem in trials.problems(fault):
-            report.problems.append(
-                f"{name}: {fault.kind} at call {fault.number}, {trials.calls[fault.number]}: {problem}"
-            )
+            call = [*trials.calls, "the end"][fault.number]
+            report.problems.append(f"{name}: {fault.kind} at call {fault.number}, {call}: {problem}")
     report.num_faults, report.num_rows_lost = len(faults), trials.num_rows_lost
     return report
 
@@ -183,14 +190,11 @@ class _Outcome(NamedTuple):
 class _Trials:
     """One operation, over and over from the same start, with one fault each time."""
 
-    def __init__(self, operation: Operation, folder: Path):
+    def __init__(self, operation: Operation, folder: Path, disk: Path):
         self._run, self._sweeps = operation.run, operation.sweeps
         home = folder / operation.prepare.__name__
-        self._start, self._disk = home / "start", home / "disk"
-        self._place = Place(self._disk / "p.index", home / "pictures")
-        if not home.exists():  # another operation may have had the same wish
-            self._start.mkdir(parents=True)
-            operation.prepare(Place(self._start / "p.index", self._place.pictures))
+        self._start, self._disk = home / "start", disk
+        self._place = Place(disk / "p.index", home / "pictures")
         self._queries = [path.read_bytes() for path in self._place.pictures.iterdir() if path.stat().st_size > 100]
         self._reset()
         before = self._state()
@@ -220,8 +224,9 @@ class _Trials:
             self._count_lost(state)
             if state not in self._states:
                 yield "expected a state that was published, got another"
-            elif outcome is not None and not outcome.error and state != self._states[-1]:
-                yield "expected all to be done where there was no error, got an earlier state"
+            is_done = fault.number == len(self.calls) or (outcome is not None and not outcome.error)
+            if is_done and state != self._states[-1]:
+                yield "expected all to be done, as was said, got an earlier state"
             outcome = self._fork(None)
             if outcome is None or outcome.error:
                 yield f"expected the next run to succeed, got {outcome}"
@@ -279,6 +284,7 @@ class _Trials:
         disk.watch()
         try:
             self._run(self._place)
+            disk.done()
         except IndexFolderError as error:
             return _Outcome(disk.calls, str(error))
         except Exception:

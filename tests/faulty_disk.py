@@ -31,13 +31,14 @@ class Fault(NamedTuple):
 
 
 def faults_of(calls: Sequence[str]) -> list[Fault]:
-    """All that can go wrong in the course of some `FaultyDisk.calls`: each fault at each call for which it differs."""
+    """All that can go wrong with some `FaultyDisk.calls`: each fault at each call for which it differs; and power cuts
+    once all is done."""
     faults = []
     for number, call in enumerate(calls):
         name = call.partition(" ")[0]
         kinds = ERRORS if name in _CHANGES_NOTHING else FAULTS  # to be killed before it is to be killed before the next
         faults += [Fault(number, kind) for kind in kinds if kind != HALF_WRITTEN or name == "write"]
-    return faults
+    return [*faults, *(Fault(len(calls), kind) for kind in POWER_CUTS)]
 
 
 class FaultyDisk:
@@ -86,6 +87,14 @@ class FaultyDisk:
             raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]), str(path))
         if kind == HALF_WRITTEN and half is not None:
             half()
+        self._die(kind)
+
+    def done(self) -> None:
+        """Say that all is done: the last moment at which something happens."""
+        if self._fault is not None and len(self.calls) == self._fault.number:
+            self._die(self._fault.kind)
+
+    def _die(self, kind: str) -> None:
         if kind in POWER_CUTS:
             some = random.Random(len(self.calls)).choice
             names, contents = ((lost, lost), (kept, lost), (some, some))[POWER_CUTS.index(kind)]
