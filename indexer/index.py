@@ -134,11 +134,12 @@ class Index:
     ) -> "AddReport":
         """Add what is new in the sources, update what has changed, leave the rest untouched.
 
-        A source is a folder, an image file, a .parquet (image bytes or paths), a .csv (paths) or a .tar (WebDataset);
-        `label_from` is "parent" or a column. `num_workers` processes decode (None: one a CPU; 0: this one does).
-        What is encoded is committed every `commit_seconds` and at the end, also at an early one, by Ctrl-C for example.
-        `on_progress` is called after each picture with how many are done and how many there are (None: not known).
-        A picture that cannot be read is reported (`on_error` "skip") or raised as `ImageError` ("stop").
+        A source is a folder, an image file, a .parquet (image bytes or paths), a .csv (paths) or a .tar (WebDataset),
+        by its path or, with the extra `remote`, its URL; a cell may hold a URL for a path too. `label_from` is "parent"
+        or a column. `num_workers` processes decode (None: one a CPU; 0: this one does). What is encoded is committed
+        every `commit_seconds` and at the end, also at an early one, by Ctrl-C for example. `on_progress` is called
+        after each picture with how many are done and how many there are (None: not known). A picture that cannot be
+        read is reported (`on_error` "skip") or raised as `ImageError` ("stop").
 
         Known bytes are not encoded again: a renamed file keeps its vector and gets its new id, and an exact duplicate
         is a further name of the same hit. With `prune` ids are deleted that came from these sources and are not in them

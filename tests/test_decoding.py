@@ -1,12 +1,17 @@
 """Decoding in worker processes: the same as in this one, and nothing a picture does ends the run."""
 
 import hashlib
+import io
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import loky
 import numpy as np
 import pytest
+from PIL import Image
 from toy import pixels_of, png
 
 from indexer import decoding
@@ -121,3 +126,24 @@ def test_workers_import_neither_torch_nor_the_search():
         executor.submit(decoding._decode_chunk, [], 16).result()
         modules = executor.submit(_modules_of_worker).result()
     assert "cv2" in modules and not modules & {"torch", "faiss", "pyarrow", "duckdb", "pandas"}
+
+
+def test_a_worker_gives_itself_up_where_a_decoder_does_not_come_back():
+    script = (
+        "import time; from indexer import decoding; decoding.DECODE_SECONDS = 0.5\n"
+        "decoding.decode = lambda data, image_size: time.sleep(60)\n"
+        "decoding._decode_chunk([decoding._Request(b'x', None, None, None, None)], 16)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stderr) == (1, "") and time.perf_counter() - start < 30
+
+
+def test_what_decoders_print_is_not_heard(capfd):
+    lzw = io.BytesIO()
+    Image.fromarray(pixels_of(0)).save(lzw, "TIFF", compression="tiff_lzw")
+    broken = lzw.getvalue().replace(lzw.getvalue()[8:200], bytes(192))
+    ((_, plain),) = decoded([task(0, data=broken)], num_workers=0)
+    assert plain.problem is not None and "tempfile.tif" in capfd.readouterr().err
+    ((_, outcome),) = decoded([task(0, data=broken)], num_workers=1)
+    assert outcome.problem == plain.problem and capfd.readouterr().err == ""

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,12 +17,14 @@ from test_corpus import write_tar
 from toy import ToyEmbedder, png, write_pngs
 from web import Answers, cut_first, dripping, endless, failing_first, redirect, send, silent, web_server
 
+import retrieval
 from indexer import Index, corpus, image_files, remote
 from indexer.failures import Failures
 from indexer.item import Item
 from indexer.retrying import failed
 from indexer.urls import is_url, joined, path_of
 from retrieval.errors import ImageError, MissingExtraError, SourceError, UsageError
+from ui.cli import run
 
 
 @pytest.fixture(scope="module")
@@ -344,3 +347,30 @@ def test_failures_are_read_again_alone(web, tmp_path):
         ("n/b.png", "s"),
     ]
     assert items[2].data == png(4) and all(item.problem is None for item in items)
+
+
+def test_the_command_at_urls_and_again_for_what_failed(web, tmp_path, monkeypatch, capsys):
+    embedder = ToyEmbedder(token_dim=0)
+    monkeypatch.setattr(retrieval, "Embedder", SimpleNamespace(load=lambda *arguments, **options: embedder))
+    index = str(tmp_path / "c.index")
+    assert run(["index", f"{web.url}/nothing.csv", "--index", index]) == 1
+    assert capsys.readouterr().err.count("\n") == 1 and not Path(index).exists()
+    web.pages |= {f"/photos/{number}.png": png(number) for number in range(4)}
+    web.pages["/photos/2.png"] = lambda handler, number: send(handler, 403, b"")
+    command = ["index", "--index", index, "--workers", "0", "--json"]
+    assert run([*command, f"{web.url}/photos"]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert (report["added"], report["skipped"]) == (3, 1)
+    assert run([*command, "--retry-failed"]) == 3
+    web.pages["/photos/2.png"] = png(2)
+    web.num_requests.clear()
+    assert run([*command, "--retry-failed"]) == 0
+    assert [*web.num_requests] == ["/photos/2.png"]
+    assert (Path(index) / "failures.jsonl").read_text() == ""
+    capsys.readouterr()
+    assert run(["search", f"{web.url}/photos/2.png", "--index", index, "-k", "1", "--json"]) == 0
+    (hit,) = json.loads(capsys.readouterr().out)["hits"]
+    assert (hit["id"], hit["uri"]) == ("2.png", f"{web.url}/photos/2.png") and hit["similarity"] > 0.999
+    del web.pages["/photos/1.png"]
+    assert run([*command, "--prune", f"{web.url}/photos/"]) == 0
+    assert json.loads(capsys.readouterr().out)["pruned"] == 1
