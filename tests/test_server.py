@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import httpx
@@ -17,11 +18,12 @@ from PIL import Image
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
-from retrieval.errors import BusyError, UsageError
+from retrieval.errors import BusyError, DamagedError, UsageError
 from ui.server import create_app
 from ui.service import timed_connection
 from ui.service.bounded_threads import BoundedThreads
 from ui.service.config import ServiceConfig
+from ui.service.fresh_index import FreshIndex
 from ui.service.listening import is_loopback, listen, url_of
 from ui.service.process import uvicorn_config
 from ui.service.query_batches import QueryBatches
@@ -366,6 +368,16 @@ class TestLimits:
             assert response.status_code == 422
             assert error_of(response) == "expected at most 4,095 pixels, got 4,096; send a smaller copy"
 
+    def test_more_than_may_wait_are_told_to_come_back(self, index):
+        slow = Index.open(index.path, ToyEmbedder(seconds_per_image=0.3))
+        with served(slow, max_waiting=1, max_batch=1) as client, ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(lambda seed: client.post("/v1/search", files={"image": png(seed)}), range(8)))
+            statuses = [answer.status_code for answer in answers]
+            assert set(statuses) == {200, 503} and statuses.count(200) >= 2
+            refused = answers[statuses.index(503)]
+            assert refused.headers["retry-after"] == "1" and "come back later" in error_of(refused)
+            assert client.post("/v1/search", files={"image": png(1)}).status_code == 200
+
     def test_rate(self, index):
         with served(index, requests_per_second=0.5, burst=3) as client:
             answers = [client.get("/v1/info") for _ in range(4)]
@@ -596,6 +608,38 @@ def test_new_images_are_found_without_a_failed_request(tmp_path):
         asking.join()
         assert not failed
         assert client.get("/v1/info").json()["images"] == 10
+
+
+def test_a_newer_snapshot_that_cannot_be_read_leaves_the_one_in_use(caplog):
+    class Snapshot:
+        embedder = ToyEmbedder()
+
+        def __init__(self, *newer):
+            self.to_come = list(newer)
+            self.searches = 0
+
+        def search(self, query, top_k):
+            self.searches += 1
+
+        def newer(self):
+            next_one = self.to_come.pop(0) if self.to_come else None
+            if isinstance(next_one, Exception):
+                raise next_one
+            return next_one
+
+    good = Snapshot()
+    first = Snapshot(None, DamagedError("expected a manifest"), DamagedError("expected a manifest"), good)
+    fresh = FreshIndex(first, poll_seconds=0.01)
+    try:
+        deadline = time.monotonic() + 5
+        while fresh.current is first and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        fresh.close()
+    assert fresh.current is good and (first.searches, good.searches) == (1, 1)  # it was warmed before it was used
+    assert [record.getMessage() for record in caplog.records] == [
+        "expected to read the newest snapshot, but keep the one in use: expected a manifest"
+    ]
 
 
 class TestListening:
