@@ -1,6 +1,7 @@
 """The file of the pictures that cannot be read at present, and why."""
 
 import json
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,15 @@ class Failures:
         """Say that a picture was read after all."""
         if self._by_id.pop(item_id, None) is not None:
             self._saved = False
+
+    def settle(self, places: Collection[str], failed: Collection[str]) -> None:
+        """Forget folders, tables and archives at or below `places`, all of them read by now, save `failed` ids."""
+        roots = [place.rstrip("/") for place in places]
+        for line in self.lines():
+            uri = line["uri"].rstrip("/")
+            is_read = any(uri == root or uri.startswith(f"{root}/") for root in roots)
+            if is_read and line["id"] not in failed and corpus.holds_many(line["uri"]):
+                self.forget(line["id"])
 
     def lines(self) -> list[dict[str, str]]:
         """All of them, in the order in which they first failed."""

@@ -82,6 +82,8 @@ class Ingest:
         if config.retry_failed and sources:
             raise UsageError(f"expected no sources with retry_failed, got {len(sources)}; leave one of the two out")
         given = self._open(sources)
+        tried = [line["uri"] for line in self._failures.lines()]
+        places = tried if config.retry_failed else [pruning.location(source) for source in sources]
         decoded = decode_all(
             self._tasks(given),
             self.embedder.image_size,
@@ -97,6 +99,7 @@ class Ingest:
                     if config.on_progress is not None:
                         config.on_progress(num_done, total)
             self._encode()
+            self._failures.settle(places, {failure["id"] for failure in self._failed})
             if config.prune:
                 self._prune(given)
         finally:

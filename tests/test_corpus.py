@@ -94,6 +94,23 @@ def test_what_may_not_be_read_is_counted_and_the_rest_is_indexed(tmp_path, reque
     }
 
 
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_folder_that_may_be_read_again_is_no_failure_any_more(tmp_path, monkeypatch, retry_failed):
+    root = write_pngs(tmp_path / "photos", range(1))
+    write_pngs(root / "locked", range(1, 3))
+    index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0))
+    with monkeypatch.context() as locked:
+        scandir = os.scandir
+        locked.setattr(os, "scandir", lambda path: _deny() if str(path).endswith("locked") else scandir(path))
+        assert index.add(root, num_workers=0).skipped == 1
+        sources = [] if retry_failed else [root]
+        assert index.add(*sources, num_workers=0, retry_failed=retry_failed).skipped == 1
+    report = index.add(*sources, num_workers=0, retry_failed=retry_failed)
+    assert (report.added, report.skipped) == (2, 0)
+    assert index.catalog()["id"].tolist() == ["000.png", "locked/001.png", "locked/002.png"]
+    assert (index.path / "failures.jsonl").read_text() == ""
+
+
 def test_a_name_that_is_no_text_is_reported(tmp_path):
     with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
         file.write(png(0))
