@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import faiss
 import forked
@@ -17,7 +18,7 @@ from damage import Damage, damage
 from index_state import IndexState, state_of
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index, arrays
+from indexer import Index, approximating, arrays
 from retrieval.errors import SpyglassError
 
 _SECONDS = 20.0
@@ -57,6 +58,7 @@ def run(folder: Path, seeds: range) -> Report:
 
 
 def _build(path: Path, pictures: Path) -> None:
+    """Two segments, the second one with approximate indices; a copy, a picture changed and one removed; judgments."""
     write_pngs(pictures, range(12))
     shutil.copy(pictures / "003.png", pictures / "again.png")
     (pictures / "broken.png").write_bytes(b"")
@@ -64,7 +66,8 @@ def _build(path: Path, pictures: Path) -> None:
     index.add(pictures, num_workers=0)
     (pictures / "000.png").write_bytes(png(100))
     write_pngs(pictures, range(12, 18))
-    index.add(pictures, num_workers=0)
+    with patch.object(approximating, "type_for", lambda num_rows, *_: "HNSW4" if num_rows > 1 else None):
+        index.add(pictures, num_workers=0)
     index.remove(["005.png"])
     for day in (1, 2):
         said = {"query": "001.png", "image": "002.png", "relevant": True, "when": f"2025-01-{day:02d}T12:00:00Z"}
