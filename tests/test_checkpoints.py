@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from retrieval.checkpoints import Log, save_atomically
+from retrieval.checkpoints import Log, digest_of, save_atomically
+from retrieval.datasets import LabelledImages
 
 
 def test_a_log_goes_on_where_its_run_does(tmp_path):
@@ -38,3 +40,13 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save_atomically({"recall": 2.0}, path)
     assert torch.load(path, weights_only=True) == {"recall": 1.0}
+
+
+def test_pictures_are_told_apart_by_classes_shape_and_pixels():
+    pixels, labels = np.zeros((3, 28, 28, 3), np.uint8), ("a", "b", "a")
+    digests = {digest_of(LabelledImages(pixels=pixels, labels=labels))}
+    assert digest_of(LabelledImages(pixels=pixels.copy(), labels=labels)) in digests
+    digests.add(digest_of(LabelledImages(pixels=pixels, labels=("a", "b", "b"))))
+    digests.add(digest_of(LabelledImages(pixels=pixels[:, :14, :14], labels=labels)))
+    digests.add(digest_of(LabelledImages(pixels=pixels + np.uint8(1), labels=labels)))
+    assert len(digests) == 4
