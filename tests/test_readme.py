@@ -1,5 +1,6 @@
 """The README's own blocks, run in a folder that has what they speak of."""
 
+import os
 import re
 import runpy
 import shutil
@@ -59,13 +60,41 @@ def test_the_backbones(tmp_path, monkeypatch):
     assert names["features"].shape == (1, 512, 7, 7)
 
 
-@pytest.mark.parametrize("name", ["shell", "feedback", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["shell", "feedback", "years", pytest.param("train", marks=pytest.mark.slow)])
 def test_the_command_lines(folder, name, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
     for line in block(name).strip().splitlines():
         run = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=300)
         assert run.returncode == 0, f"{line}\n{run.stderr}"
         assert run.stdout.strip(), line
+
+
+def test_asking_the_service(folder):
+    spyglass = [sys.executable, "-m", "ui.cli"]
+    run = subprocess.run(
+        [*spyglass, "index", folder / "photos", "--index", folder / "served.index", "--label-from", "parent"],
+        cwd=ROOT,
+        capture_output=True,
+    )
+    assert run.returncode == 0, run.stderr
+    with subprocess.Popen(
+        [*spyglass, "serve", "--index", folder / "served.index", "--port", "0"],
+        cwd=ROOT,
+        env={**os.environ, "SPYGLASS_API_KEY": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as service:
+        try:
+            address = service.stdout.readline().strip()
+            script = folder / "ask.py"
+            script.write_text(block("serve").replace("http://127.0.0.1:8000", address))
+            run = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=120)
+        finally:
+            service.terminate()
+    assert service.returncode == 0
+    assert run.returncode == 0, run.stderr
+    assert [line.split()[1].startswith("boats/") for line in run.stdout.splitlines()] == [True] * 3
+    assert len(list((folder / "served.index" / "feedback").iterdir())) == 1
 
 
 def test_every_link_to_a_file_leads_somewhere():
