@@ -12,7 +12,7 @@ from indexer import arrays, catalog, durable
 from indexer.arrays import ArrayWriter
 from indexer.records import FileRecord, Rows, SegmentRecord
 from indexer.row_blocks import RowBlock
-from indexer.segments import CATALOG, ROW_GROUP, SEGMENTS, vectors_name
+from indexer.segments import CATALOG, ROW_GROUP, SEGMENTS, compression_for, vectors_name
 from indexer.token_files import COUNTS, VALUES
 from retrieval.errors import DamagedError
 
@@ -30,6 +30,8 @@ class SegmentWriter:
         self._schema = schema
         self._dtype = np.dtype(dtype)
         self._token_bytes = token_bytes
+        self._catalog: pq.ParquetWriter | None = None
+        self._waiting = schema.empty_table()  # rows of the catalog that do not fill a group yet
         self._buckets: Counter[int] = Counter()
         self._sum_dims = 0
         self._vectors: dict[int, ArrayWriter] = {}
@@ -40,12 +42,12 @@ class SegmentWriter:
     def __enter__(self) -> "SegmentWriter":
         self._home.mkdir(parents=True)
         self._file = (self._home / CATALOG).open("xb")
-        self._catalog = pq.ParquetWriter(self._file, self._schema, compression="zstd")
         return self
 
     def __exit__(self, *_) -> None:
         if not self._is_finished:
-            self._catalog.is_open = False  # or it would write its end into a file that is closed
+            if self._catalog is not None:
+                self._catalog.is_open = False  # or it would write its end into a file that is closed
             for writer in (self._file, *self._vectors.values(), *([self._tokens] if self._tokens else [])):
                 writer.close()
             # Nothing names it yet; what cannot be removed now is swept by the next `compact`.
@@ -57,7 +59,9 @@ class SegmentWriter:
             return
         # Joined with an empty table of the schema, a column that is lacking becomes one of nulls.
         table = catalog.join([self._schema.empty_table(), block.table]).cast(self._schema)
-        self._catalog.write_table(table, row_group_size=ROW_GROUP)
+        self._waiting = pa.concat_tables([self._waiting, table])
+        if len(self._waiting) >= ROW_GROUP:
+            self._write_catalog(len(self._waiting) // ROW_GROUP * ROW_GROUP)
         self._sum_dims += int(block.table["dim"].to_numpy().sum(dtype=np.int64))
         for width, rows in block.vectors.items():
             if len(rows):
@@ -69,6 +73,13 @@ class SegmentWriter:
         if block.token_values is not None:
             self._add_tokens(block.token_values)
 
+    def _write_catalog(self, num_rows: int) -> None:
+        """Write so many of the waiting rows, in groups that are worth decoding."""
+        if self._catalog is None:
+            self._catalog = pq.ParquetWriter(self._file, self._schema, compression=compression_for(num_rows))
+        self._catalog.write_table(self._waiting.slice(0, num_rows), row_group_size=ROW_GROUP)
+        self._waiting = self._waiting.slice(num_rows)
+
     def _add_tokens(self, values: np.ndarray) -> None:
         if self._tokens is None:
             self._tokens = ArrayWriter(self._home / VALUES, values.shape[1], np.dtype(np.int8))
@@ -78,6 +89,8 @@ class SegmentWriter:
 
     def finish(self) -> SegmentRecord:
         """Sync everything; returns the record that a manifest is to name it by."""
+        if self._waiting.num_rows or self._catalog is None:
+            self._write_catalog(len(self._waiting))
         self._catalog.close()
         durable.sync_file(self._file)
         self._file.close()

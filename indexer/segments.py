@@ -78,12 +78,16 @@ def write(
 
 def write_catalog(home: Path, table: pa.Table) -> None:
     """Write the catalog of a segment into its folder, fast to open and to read a few rows of, and sync it."""
-    # What zstd saves of a small file takes ten times longer to read than the file.
-    compression = "zstd" if table.num_rows > _SMALL_CATALOG else "none"
+    compression = compression_for(table.num_rows)
     durable.write_new(
         home / CATALOG,
         lambda file: pq.write_table(table, file, compression=compression, row_group_size=ROW_GROUP),
     )
+
+
+def compression_for(num_rows: int) -> str:
+    """How to compress a catalog: what that saves of a small file takes ten times longer to read than the file."""
+    return "zstd" if num_rows > _SMALL_CATALOG else "none"
 
 
 def write_tombstones(folder: Path, tombstone_id: str, places: Sequence[Place]) -> TombstoneRecord:

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from indexer import segments
 from indexer.catalog import Catalog, Row, join, table_of
 from indexer.catalog_file import CatalogFile
-from indexer.records import FileRecord, Rows, SegmentRecord
+from indexer.manifest import Manifest
+from indexer.records import FileRecord, Model, Rows, SegmentRecord
+from indexer.row_blocks import RowBlock
+from indexer.segment_writer import SegmentWriter
 from indexer.segments import Segment
 from indexer.stored_catalog import StoredCatalog
 from retrieval.errors import DamagedError
+
+EMPTY = Manifest(version=0, model=Model(name="toy", fingerprint="f00d", image_size=32), widths=(32,), dtype="float16")
 
 
 def row(number: int, columns: dict) -> Row:
@@ -73,6 +78,24 @@ def test_a_row_of_a_later_group_is_found(tmp_path):
     file = CatalogFile(path, 9)
     assert [file.place_of(number) for number in (0, 3, 4, 8)] == [(0, 0), (0, 3), (1, 0), (2, 0)]
     assert file.group(1)["id"].to_pylist() == [f"{number}.png" for number in range(4, 8)]
+
+
+@pytest.mark.parametrize("size", [3, 50])
+def test_what_is_put_together_is_read_in_few_groups(tmp_path, monkeypatch, size):
+    """However small the blocks are that a segment is written in: a group costs as much to open as a file does."""
+    monkeypatch.setattr("indexer.segment_writer.ROW_GROUP", 100)
+    rows = [row(number, {"price": number}) for number in range(20 * size)]
+    schema = table_of(rows[:1]).schema
+    with SegmentWriter(tmp_path, "000001", schema, dtype="float16") as writer:
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            vectors = {32: np.ones((size, 32), np.float16)}
+            writer.add(RowBlock(table_of(some), vectors, np.zeros(size, np.uint8), None))
+        record = writer.finish()
+    segment = Segment(tmp_path, record)
+    assert [len(group) for group in segment.catalog.groups()] == ([60] if size == 3 else [100] * 10)
+    assert segment.table().to_pylist() == table_of(rows).to_pylist()
+    assert [*segments.verify(tmp_path, EMPTY.following(segments=(record,)))] == []
 
 
 def test_what_was_opened_is_read_after_it_was_swept(tmp_path, monkeypatch):

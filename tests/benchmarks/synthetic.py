@@ -5,15 +5,47 @@ A picture is a topic, a group within it, and something of its own, each a random
 picture of a group, uncut.
 """
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from indexer.catalog import Row
 from indexer.manifest import WIDTHS
+from indexer.pictures import EncodedPicture
 
 NUM_TOPICS = 2000
 _GROUP, _OWN = 0.8, 0.7  # how far a group lies from its topic, and a picture from its group
 _SPECTRUM = (1 / np.sqrt(np.arange(1, WIDTHS[-1] + 1))).astype(np.float32)
+
+
+class NoModel:
+    """Stands in for the embedder that made the vectors."""
+
+    name, fingerprint, image_size, token_dim, widths = "synthetic", "5ea1" * 16, 32, 0, WIDTHS
+
+
+def picture(vector: np.ndarray) -> EncodedPicture:
+    """A query that is encoded already."""
+    return EncodedPicture(
+        vector=vector, dim=128, tokens=None, attention=None, token_places=None, model=NoModel.fingerprint
+    )
+
+
+def row(number: int, dim: int, bucket: int) -> Row:
+    """What a catalog could say of a picture."""
+    return Row(
+        id=f"{number // 1000:04d}/{number:07d}.jpg",
+        uri=f"/photos/{number // 1000:04d}/{number:07d}.jpg",
+        sha256=hashlib.sha256(str(number).encode()).hexdigest(),
+        width=640,
+        height=480,
+        num_bytes=40_000 + number % 20_000,
+        dim=dim,
+        bucket=bucket,
+        label=f"{number % 1000}",
+        columns={},
+    )
 
 
 class Synthetic:
