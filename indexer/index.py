@@ -62,9 +62,11 @@ class Index:
 
         `widths` are the lengths of the buckets, rising to the embedder's own last one; `dtype` "float16" or "float32"
         is how vectors are stored; `index_type` how they are searched: "Flat" compares them all, another FAISS factory
-        string ("HNSW32") builds that over each bucket, "auto" chooses. `token_bytes` is how much of an image's local
-        tokens is kept, for reranking: 0 (none) to 4096; an embedder without tokens makes it 0. Raises
-        `IndexFolderError` or `UsageError`.
+        string ("HNSW32") builds that over each bucket of a segment of 10,000 images or more, "auto" compares all of up
+        to 16 million numbers and builds a small index over more. Of a segment's indices the manifest says how much they
+        find; `compact` makes large segments of small ones. `token_bytes` is how much of an image's local tokens is
+        kept, for reranking: 0 (none) to 4096; an embedder without tokens makes it 0. Raises `IndexFolderError` or
+        `UsageError`.
         """
         from indexer import creating
 

@@ -46,7 +46,7 @@ def index(
         typer.Option(
             "--index-type",
             metavar="auto|FAISS-FACTORY",
-            help="How a new index searches its buckets, such as HNSW32.  [default: auto, an exact scan]",
+            help="How a new index searches large buckets, such as HNSW32.  [default: auto, exact while small]",
         ),
     ] = None,
     token_bytes: Annotated[
