@@ -3,7 +3,8 @@
 How alike two images are is the cosine of their stored vectors in the one space, each with zeros beyond its own dim: it
 does not depend on which of the two is asked for, 1 means equal, and what the longer one says beyond the shorter one's
 numbers counts as a difference. So a plain picture is no near duplicate of a crowded one whose beginning it shares, as
-it would be by the cosine over the numbers that both have.
+it would be by the cosine over the numbers that both have; for copies of one picture, whose dims hardly differ, the two
+cosines are the same to a hundredth (measured on caltech101: JPEG, crops, brightness).
 
 All pairs are looked at, a block against a block, and never held. Most are settled by a sketch: the first numbers of a
 vector and the length r of all that follow. As <a, b> is at most <a', b'> + r(a)·r(b), a', b' those first numbers, the

@@ -8,7 +8,7 @@ from toy import ToyEmbedder, pixels_of, png, write_pngs
 from toy_rankers import perturbed, weighing
 
 from indexer import EncodedPicture, ImageId, Index
-from retrieval.errors import ImageError, MismatchError, UsageError
+from retrieval.errors import ImageError, MismatchError, UsageError, WeightsError
 
 NUM = 20
 RANKER = perturbed()
@@ -167,3 +167,39 @@ def test_the_index_may_have_moved(index, tmp_path):
     """Ids are of the index, not of the place where it lies."""
     moved = shutil.copytree(index.path, tmp_path / "moved.index")
     assert Index.open(moved, ToyEmbedder()).search(ImageId("003.png")) == index.search(ImageId("003.png"))
+
+
+def test_what_can_be_said_before_a_model_is_loaded(index, tmp_path):
+    opened = Index.open(index.path)  # whose model, "toy", is none that could be loaded by its name
+    opened.check_search([ImageId("003.png"), "004.png", str(tmp_path / "photos" / "003.png"), png(3), pixels_of(3)])
+    opened.check_search(where={"width": 64}, group_by="label", diverse=0.5)
+    for pictures, options, error in (
+        (["nowhere.png"], {}, ImageError),
+        ([ImageId("nobody")], {}, UsageError),
+        ([], {"where": "colour = 1"}, UsageError),
+        ([], {"group_by": "colour"}, UsageError),
+        ([], {"offset": -1}, UsageError),
+        ([], {"ranker": "nobody"}, WeightsError),
+    ):
+        with pytest.raises(error, match="^expected"):
+            opened.check_search(pictures, **options)
+    assert opened._embedder is None
+
+
+def test_where_a_name_leads(index, tmp_path):
+    path = str(tmp_path / "photos" / "003.png")
+    assert index.uri_of("003.png") == path == index.uri_of(path) and index.uri_of("nowhere.png") == "nowhere.png"
+
+
+def test_an_explanation_of_any_picture(index):
+    expected = index.explain(png(3), "004.png", ranker=RANKER)
+    for query in (ImageId("003.png"), "003.png", *index.encode_pictures([png(3)])):
+        found = index.explain(query, "004.png", ranker=RANKER)
+        np.testing.assert_allclose(found.weights, expected.weights, atol=1e-6)
+        assert found.query_places.tolist() == expected.query_places.tolist()
+
+
+def test_a_picture_that_is_gone_cannot_be_explained(index, tmp_path):
+    (tmp_path / "photos" / "003.png").unlink()
+    with pytest.raises(ImageError, match="expected a picture to tell where its tokens lie, got a stored vector"):
+        index.explain(ImageId("003.png"), "004.png", ranker=RANKER)
