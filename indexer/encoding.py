@@ -13,12 +13,9 @@ from indexer import corpus
 from indexer.closest_ids import closest, is_unicode
 from indexer.gallery import Gallery
 from indexer.pictures import EncodedPicture, ImageId
+from indexer.query_pixels import Crop, pixels_of
 from indexer.records import Model
 from retrieval.errors import ImageError, MismatchError, SpyglassError, UsageError
-from retrieval.images import read_pixels
-
-Crop = tuple[int, int, int, int]
-"""x, y, width and height in pixels of the upright picture."""
 
 _BATCH = 64  # pictures encoded at once
 
@@ -170,18 +167,6 @@ class _Gone:
     """In place of the pixels of an image of the index whose picture is gone, or another one by now."""
 
 
-def pixels_of(picture: Any, image_size: int | None, crop: Crop | None = None) -> np.ndarray:
-    """A path or uri, bytes, a PIL image or an (H, W, 3) uint8 array, as (image_size, image_size, 3) pixels.
-
-    With an `image_size` of None it keeps its own size.
-    """
-    if isinstance(picture, str | os.PathLike):
-        picture = corpus.read_image(os.fspath(picture))
-    if crop is not None:
-        picture = _cropped(read_pixels(picture, None), crop)
-    return read_pixels(picture, image_size)
-
-
 def _read_all(sources: Sequence[_Source], image_size: int, crop: Crop | None) -> list[Any]:
     """For each its pixels, or what stands for them: an encoded picture, `_Gone`, an error."""
     if len(sources) == 1:
@@ -222,11 +207,3 @@ def _is_file(name: str) -> bool:
 def _names_nothing(picture: Any) -> bool:
     """Whether it is a name under which there is no file, so that an id may have been meant."""
     return isinstance(picture, str) and corpus.is_gone(picture)
-
-
-def _cropped(pixels: np.ndarray, crop: Crop) -> np.ndarray:
-    bottom, right = pixels.shape[:2]
-    x, y, width, height = crop
-    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > right or y + height > bottom:
-        raise UsageError(f"expected a crop x,y,width,height inside of {right}x{bottom} pixels, got {crop}")
-    return pixels[y : y + height, x : x + width]

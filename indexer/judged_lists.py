@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from indexer.describing import catalog_values, described_queries, described_rows
-from indexer.encoding import PictureEncoder, pixels_of
+from indexer.encoding import PictureEncoder
 from indexer.judged import judgments_of
 from indexer.query import combine
+from indexer.query_pixels import pixels_of
 from indexer.reranking import SAME_PICTURE
 from retrieval.described import similarity
 from retrieval.errors import ImageError, IndexFolderError

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from indexer.encoding import Crop, PictureEncoder
+from indexer.encoding import PictureEncoder
 from indexer.gallery import Gallery
 from indexer.hits import Hit, hits_of
 from indexer.manifest import Manifest
 from indexer.pictures import EncodedPicture
 from indexer.query import Queries, as_list, combine, weights_of
+from indexer.query_pixels import Crop
 from indexer.rankers import Rankers
 from indexer.ranking import Ranked, Ranking
 from indexer.search_config import SearchConfig

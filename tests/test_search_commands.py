@@ -18,7 +18,7 @@ from indexer import Index, ranker_folders
 from retrieval import Embedder
 from retrieval.errors import SourceError, UsageError
 from retrieval.metadata import MetadataColumns, NumberColumn
-from ui import cli, explanation_files, query_list, search_options, searching
+from ui import cli, explanation_files, query_list, search_options, search_sheet
 
 NUM = 24
 
@@ -267,13 +267,12 @@ def test_columns_out_of_texts():
 
 def test_what_a_sheet_says_it_shows():
     asked = {"offset": 20, "subtract": ("x/night.jpg", "b.jpg"), "where": "label = 'cat'", "group_by": "label"}
-    sentence = searching._sentence(["day.jpg", "c.jpg"], [None] * 7, (0, 0, 40, 30), asked)
-    assert sentence == (
-        "7 hits from 21 on for day.jpg · and 1 more · cut to 0,0,40,30 · less night.jpg, b.jpg · "
+    assert search_sheet.sentence(["day.jpg", "c.jpg"], 7, (0, 0, 40, 30), asked) == (
+        "7 hits from 21 on for day.jpg and 1 more · cut to 0,0,40,30 · less night.jpg, b.jpg · "
         "where label = 'cat' · by label"
     )
     plain = {"offset": 0, "subtract": (), "where": None, "group_by": None}
-    assert searching._sentence(["day.jpg"], [], None, plain) == "0 hits for day.jpg"
+    assert search_sheet.sentence(["day.jpg"], 0, None, plain) == "0 hits for day.jpg"
 
 
 def test_near_duplicates_as_text_and_as_json(spyglass, tmp_path, loads):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from indexer.corpus import read_image
-from indexer.encoding import pixels_of
+from indexer.query_pixels import pixels_of
 from retrieval.errors import ImageError
 from retrieval.images import IMAGE_SUFFIXES, read_pixels
 from ui import explanation_files

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,7 +15,7 @@ from ui.options import AsJson, Device, IndexFolder, OfSnapshot, OnDevice
 from ui.printing import shows_bars
 
 if TYPE_CHECKING:
-    from indexer import Hit, Index
+    from indexer import Hit
 
 
 def search(
@@ -67,7 +67,7 @@ def search(
     _refuse_contradictions(queries, batch, rerank, no_rerank, ranker, sheet, explain, as_json, paths_only)
     _refuse_what_is_of_one(queries, weight, region, explain)
     if sheet is not None:
-        from ui import hit_sheet
+        from ui import hit_sheet, search_sheet
 
         hit_sheet.check_path(sheet)
     if explain is not None:
@@ -116,7 +116,7 @@ def search(
     took_ms = (time.perf_counter() - started) * 1000
     shown = target.uri_of(queries[0]) if sheet is not None or explain is not None else ""
     if sheet is not None:
-        _draw_sheet(sheet, target, shown, queries, hits, region, asked)
+        search_sheet.draw(sheet, target, shown, queries, hits, crop=region, asked=asked)
     num_gone = 0
     if explain is not None:
         from ui import match_overlay
@@ -135,46 +135,6 @@ def _print(query: str | list[str], took_ms: float, hits: "list[Hit]", as_json: b
             typer.echo(reports.path_bytes(hit))
     else:
         typer.echo(reports.hits_json(query, took_ms, hits) if as_json else reports.hits_text(hits))
-
-
-def _draw_sheet(
-    sheet: Path,
-    index: "Index",
-    shown: str,
-    queries: list[str],
-    hits: "list[Hit]",
-    crop: tuple[int, int, int, int] | None,
-    asked: dict[str, Any],
-) -> None:
-    from ui import hit_sheet
-
-    more = f"and {len(queries) - 1} more" if len(queries) > 1 else ""
-    hit_sheet.save(
-        sheet,
-        shown,
-        hits,
-        index.embedder,
-        title=Path(queries[0]).name,
-        detail=more,
-        subtitle=_sentence(queries, hits, crop, asked),
-        crop=crop,
-    )
-
-
-def _sentence(
-    queries: list[str], hits: "list[Hit]", crop: tuple[int, int, int, int] | None, asked: dict[str, Any]
-) -> str:
-    """What the sheet shows: how many hits, and for what."""
-    page = f" from {asked['offset'] + 1} on" if asked["offset"] else ""
-    parts = [
-        f"{len(hits)} hits{page} for {queries[0]}",
-        f"and {len(queries) - 1} more" if len(queries) > 1 else "",
-        f"cut to {','.join(map(str, crop))}" if crop else "",
-        f"less {', '.join(Path(name).name for name in asked['subtract'])}" if asked["subtract"] else "",
-        f"where {asked['where']}" if asked["where"] else "",
-        f"by {asked['group_by']}" if asked["group_by"] else "",
-    ]
-    return " · ".join(part for part in parts if part)
 
 
 def _refuse_contradictions(
