@@ -83,7 +83,8 @@ def test_what_is_saved(index, tmp_path, caplog):
     assert save_all(tmp_path / "new" / "why", index, str(query), hits, ranker="ann") == 0
     stems = [f"{hit.rank:02}-{hit.id[:-4]}" for hit in hits]
     files = sorted(path.name for path in (tmp_path / "new" / "why").iterdir())
-    assert files == sorted(f"{stem}.{kind}" for stem in stems for kind in ("png", "npz"))
+    drawn = [f"{stem}.{kind}" for stem in stems for kind in ("png", "npz")]
+    assert files == sorted([*drawn, "explanations.json"])
     expected = index.explain(query, hits[0], ranker="ann")
     with np.load(tmp_path / "new" / "why" / f"{stems[0]}.npz", allow_pickle=False) as arrays:
         assert arrays["weights"].shape[0] == 2 and arrays["grid"].tolist() == [4, 4]
@@ -94,7 +95,7 @@ def test_what_is_saved(index, tmp_path, caplog):
 
     (tmp_path / "photos" / hits[1].id).unlink()
     assert save_all(tmp_path / "again", index, str(query), hits, ranker="ann") == 1
-    assert len(list((tmp_path / "again").iterdir())) == 4
+    assert len(list((tmp_path / "again").iterdir())) == 5
     assert f"no explanation of hit 2: expected a picture at {hits[1].uri}, but cannot read it" in caplog.text
 
 
