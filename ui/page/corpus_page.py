@@ -88,7 +88,9 @@ def _show_progress(adding: Adding) -> None:
         st.warning(adding.problem, icon=":material/error:")
     elif adding.report is not None:
         report = adding.report
-        counts = ", ".join(f"{getattr(report, name):,} {name}" for name in ("added", "updated", "unchanged", "skipped"))
+        always = ("added", "updated", "unchanged", "skipped")
+        names = [*always, *(name for name in ("renamed", "duplicates") if getattr(report, name))]
+        counts = ", ".join(f"{getattr(report, name):,} {name}" for name in names)
         st.success(f"{adding.source}: {counts} in {report.seconds:.1f} s", icon=":material/check:")
     else:
         st.info(f"{adding.source}: stopped; what was read by then is in the index.", icon=":material/stop:")

@@ -49,6 +49,7 @@ def show(
 def hit_card(hit: "Hit", state: QueryState, judged: Mapping[str, bool], version: int) -> dict[str, Any]:
     """The card of a hit."""
     ref, name = image_ref(hit.id), name_of(hit.id, hit.uri)
+    refs = {ref, *map(image_ref, hit.names)}
     moved = 0 if hit.similarity_rank is None else hit.similarity_rank - hit.rank
     return {
         **_picture(ref, hit.id, name, hit.label, version, shows_attention=state.shows_attention),
@@ -61,7 +62,7 @@ def hit_card(hit: "Hit", state: QueryState, judged: Mapping[str, bool], version:
         "was": hit.similarity_rank,
         "dim": hit.dim,
         "judged": judged.get(hit.id),
-        "badge": "liked" if ref in state.like else "disliked" if ref in state.unlike else None,
+        "badge": "liked" if refs & {*state.like} else "disliked" if refs & {*state.unlike} else None,
         "note": _also(hit),
     }
 

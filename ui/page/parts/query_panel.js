@@ -157,7 +157,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const answer = await fetch("/pictures", { method: "POST", body: file, headers: { "x-spyglass": "1" } });
       const said = await answer.json();
       if (said.ref) send({ action: data.adds ? "more" : "only", ref: said.ref });
-      else problem.textContent = said.problem;
+      else problem.textContent = `Not taken: ${said.problem}`;
     } catch {
       problem.textContent = "The picture did not reach the server; is it still running?";
     }
