@@ -1,6 +1,7 @@
 """The service under load: many clients at once with batching, beside one client at a time without.
 
-python tests/benchmarks/serve_load.py INDEX [--clients 32] [--seconds 60] [--out data/benchmarks/serve-load.json]
+spyglass index caltech101-00.parquet --index caltech101.index
+python tests/benchmarks/serve_load.py caltech101.index [--clients 32] [--seconds 60] [--out FILE.json]
 
 It starts `spyglass serve` itself, on the loopback address, twice: as it is by default for the many clients, and with
 batching off for the one. Queries are pictures of the index, uploaded; each client keeps its connection. Throughput is
