@@ -23,6 +23,15 @@ ROWS = ["row-1", "row-2", "row-3"]
 
 files, rows, pictures = st.sampled_from(FILES), st.sampled_from(ROWS), st.integers(0, len(PICTURES) - 1)
 labels = st.sampled_from([None, "cat", "dog"])
+changes = st.one_of(
+    st.tuples(st.just("write"), files, pictures),
+    st.tuples(st.just("copy"), files, st.integers(0, 5)),
+    st.tuples(st.just("rename"), files, files),
+    st.tuples(st.just("delete"), files),
+    st.tuples(st.just("row"), rows, pictures, labels, st.integers(0, 2)),
+    st.tuples(st.just("relabel"), rows, labels),
+    st.tuples(st.just("take out"), rows),
+)
 
 
 class SteadyToy(ToyEmbedder):
@@ -105,45 +114,45 @@ class KeptUp(RuleBasedStateMachine):
         self.expected = self.expected_at[self.index.version] = expected
         self.is_checked = False
 
-    @rule(name=files, picture=pictures)
-    def new_or_changed_file(self, name, picture):
-        self.write(name, PICTURES[picture])
-
-    @rule(name=files, data=st.data())
-    def copy_of_a_file(self, name, data):
-        self.write(name, self.sources.files[data.draw(st.sampled_from(sorted(self.sources.files)))])
-
-    @rule(old=files, new=files)
-    def file_renamed(self, old, new):
-        if old in self.sources.files and new != old:
-            picture = self.sources.files.pop(old)
-            (self.home / "photos" / old).unlink()
-            self.write(new, picture)
-
-    @rule(name=files)
-    def file_deleted(self, name):
-        if self.sources.files.pop(name, None) is not None:
-            (self.home / "photos" / name).unlink()
-
-    @rule(name=rows, picture=pictures, label=labels, price=st.integers(0, 2))
-    def new_or_changed_row(self, name, picture, label, price):
-        self.sources.rows[name] = (PICTURES[picture], label, price)
+    def change(self, what: str, *details) -> None:
+        """One change of the sources; what makes no sense as they are now is none."""
+        files, rows = self.sources
+        match what, *details:
+            case "write", name, picture:
+                self.write(name, PICTURES[picture])
+            case "copy", name, number:
+                self.write(name, files[sorted(files)[number % len(files)]])
+            case "rename", old, new if old in files and new != old:
+                (self.home / "photos" / old).unlink()
+                self.write(new, files.pop(old))
+            case "delete", name if name in files:
+                (self.home / "photos" / name).unlink()
+                del files[name]
+            case "row", name, picture, label, price:
+                rows[name] = (PICTURES[picture], label, price)
+            case "relabel", name, label if name in rows:
+                rows[name] = (rows[name][0], label, rows[name][2])
+            case "take out", name:
+                rows.pop(name, None)
         write_table(self.home, self.sources)
 
-    @rule(name=rows)
-    def row_deleted(self, name):
-        if self.sources.rows.pop(name, None) is not None:
-            write_table(self.home, self.sources)
-
-    @rule(batch_size=st.sampled_from([1, 3, 64]), commit_seconds=st.sampled_from([0, 1000]))
-    def indexed(self, batch_size, commit_seconds):
-        add(self.index, self.home, prune=True, batch_size=batch_size, commit_seconds=commit_seconds)
+    @rule(
+        early=st.none() | st.lists(changes, max_size=3),
+        late=st.lists(changes, max_size=4),
+        batch_size=st.sampled_from([1, 3, 64]),
+        commit_seconds=st.sampled_from([0, 1000]),
+    )
+    def changed_and_indexed(self, early, late, batch_size, commit_seconds):
+        """Some runs before the last one may not have pruned."""
+        options = {"batch_size": batch_size, "commit_seconds": commit_seconds}
+        if early is not None:
+            for one in early:
+                self.change(*one)
+            add(self.index, self.home, **options)
+        for one in late:
+            self.change(*one)
+        add(self.index, self.home, prune=True, **options)
         self.note(self.sources.copy())
-
-    @rule()
-    def indexed_without_prune(self):
-        add(self.index, self.home)
-        self.note(None)
 
     @rule(data=st.data())
     def removed(self, data):
@@ -200,5 +209,5 @@ class KeptUp(RuleBasedStateMachine):
 
 TestKeptUp = KeptUp.TestCase
 TestKeptUp.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
