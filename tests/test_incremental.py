@@ -95,8 +95,11 @@ class KeptUp(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.home = Path(tempfile.mkdtemp())
-        self.sources = Sources({"m.png": ANCHOR}, {"row-0": (ANCHOR, None, 0)})
+        self.sources = Sources({}, {"row-0": (ANCHOR, None, 0)})
         self.write("m.png", ANCHOR)
+        for name, picture in (("a.png", 0), ("b.png", 0), ("sub/a.png", 1)):
+            self.write(name, PICTURES[picture])
+        self.sources.rows.update({"row-1": (PICTURES[1], "cat", 1), "row-2": (PICTURES[4], None, 0)})
         write_table(self.home, self.sources)
         self.index = Index.create(self.home / "p.index", SteadyToy(), dtype="float32", token_bytes=0)
         self.expected: Sources | None = Sources({}, {})
@@ -209,5 +212,5 @@ class KeptUp(RuleBasedStateMachine):
 
 TestKeptUp = KeptUp.TestCase
 TestKeptUp.settings = settings(
-    max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
