@@ -12,13 +12,10 @@ from indexer import Index, gallery, manifest, snapshots
 DEPTH = 10_000
 """More hits than any of these indexes has rows."""
 
-_FEW = 3
-"""Few enough for an approximate index to be asked, where there is one."""
-
 
 class IndexState(NamedTuple):
     """The model's fingerprint; each live row by its id, as its catalog's values, vector and tokens; judgments by id;
-    each query's hits, few and all."""
+    each query's hits."""
 
     model: str
     rows: dict[str, tuple]
@@ -30,7 +27,7 @@ def state_of(path: Path, queries: Sequence[bytes]) -> IndexState:
     """What the index at `path` holds now, and its answers to pictures; raises what opening and searching raise."""
     embedder = embedder_of(path)
     index = Index.open(path, embedder)
-    answers = [answer for top_k in (_FEW, DEPTH) for answer in index.search_many(queries, top_k=top_k, rerank=0)]
+    answers = index.search_many(queries, top_k=DEPTH, rerank=0)
     hits = tuple(tuple((hit.id, hit.score) for hit in answer) for answer in answers)
     judgments = frozenset(index.feedback(superseded=True)["id"])
     return IndexState(embedder.fingerprint, rows_of(path), judgments, hits)
