@@ -4,8 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+# A busy machine is no failure; and where nobody looks for new examples, the same ones are tried each time.
+settings.register_profile("spyglass", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("spyglass")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
