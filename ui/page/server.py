@@ -42,12 +42,14 @@ def serve(index: "Index", *, host: str, port: int | None, opens_browser: bool) -
 
     @asynccontextmanager
     async def lifespan(_: st.App) -> AsyncIterator[None]:
-        threading.Thread(target=_warm_up, args=[workbench], name="warm-up", daemon=True).start()
+        warming = threading.Thread(target=_warm_up, args=[workbench], name="warm-up")
+        warming.start()
         print(f"Spyglass shows {index.path} at {url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         try:
             yield
         finally:
             workbench.close()
+            warming.join()  # an interpreter that ends amid the loading of a model ends badly
 
     app = st.App(
         Path(__file__).parents[1] / "app.py",
