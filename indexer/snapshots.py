@@ -68,7 +68,7 @@ def states(folder: Path) -> list[Manifest]:
             found.append(read(folder, version))
         except UsageError:
             continue  # a `compact` has swept it since it was listed
-        except IndexFolderError as error:
+        except DamagedError as error:  # but not one that cannot be read just now: a sweep would take it for gone
             _log.warning("%s", error)
     return found
 

@@ -1,8 +1,9 @@
 """An index folder in which one file is not as it was written: an error that names the file, or the same answers."""
 
+import errno
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import damaged_indexes
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from toy import ToyEmbedder, write_pngs
 
 from indexer import Index, arrays, catalog_file
-from retrieval.errors import DamagedError
+from retrieval.errors import DamagedError, IndexFolderError
 
 
 @pytest.mark.slow
@@ -57,9 +58,28 @@ def test_what_is_wrong_with_an_earlier_state_stops_nobody(tmp_path, caplog):
     for seeds in (range(3), range(3, 6), range(6, 9)):
         index.add(write_pngs(tmp_path / "pictures", seeds), num_workers=0)
     history = index.path / "history"
-    for name, put in (("000000.json", lambda path: path.symlink_to("nothing")), ("000001.json", Path.mkdir)):
-        (history / name).unlink()
-        put(history / name)
+    (history / "000000.json").unlink()
+    (history / "000000.json").symlink_to("nothing")
+    (history / "000001.json").write_bytes(b"{}")
     assert [snapshot.version for snapshot in index.snapshots()] == [2, 3]
-    assert "000001.json, got: Is a directory" in caplog.text
+    assert "000001.json: expected a manifest" in caplog.text
     assert [line.partition(":")[0] for line in index.verify()] == ["history/000000.json", "history/000001.json"]
+
+
+def test_a_sweep_does_not_take_for_gone_what_cannot_be_read_just_now(tmp_path, monkeypatch):
+    index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0))
+    index.add(write_pngs(tmp_path / "pictures", range(3)), num_workers=0)
+    index.remove(["000.png"])
+    history = index.path / "history" / "000001.json"
+    read_bytes = type(history).read_bytes
+
+    def fail_once(path):
+        if path == history:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_bytes(path)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(type(history), "read_bytes", fail_once)
+        with pytest.raises(IndexFolderError, match="000001.json, got: Input/output error"):
+            index.compact()
+    assert history.exists() and index.verify() == []
