@@ -133,7 +133,8 @@ def _flat(image: Image.Image) -> np.ndarray:
 def _flat_band(band: Image.Image, top_level: float | None) -> np.ndarray:
     """16-bit greys scaled rather than clipped, transparency laid on white."""
     if top_level is not None:
-        levels = np.nan_to_num(np.asarray(band).astype(np.float64)).clip(0, top_level) * (255.0 / top_level)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+            levels = np.nan_to_num(np.asarray(band).astype(np.float64)).clip(0, top_level) * (255.0 / top_level)
         return levels.astype(np.uint8)[..., None]
     if band.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in band.info:
         layer = band.convert("RGBA")

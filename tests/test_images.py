@@ -444,3 +444,12 @@ def test_a_header_needs_no_pixels():
         decode(half, None)
     with pytest.raises(ImageError, match="^expected a JPEG"):
         read_header(b"no picture")
+
+
+def test_a_signalling_nan_is_black():
+    levels = np.full((4, 4), 1.0, np.float32)
+    levels.view(np.uint32)[0, 0] = 0x7FA00000
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "TIFF")
+    pixels = decode(file.getvalue(), None).pixels
+    assert pixels[0, 0].tolist() == [0, 0, 0] and pixels[1, 1].tolist() == [255, 255, 255]
