@@ -100,6 +100,11 @@ def test_parameters(module, name, expected):
         ("info", []),
         ("verify", []),
         ("catalog", []),
+        ("sample", ["num_images", "where", "seed", "offset"]),
+        ("embedding_map", ["num_images", "seed"]),
+        ("failures", []),
+        ("ranker_in_use", []),
+        ("use_ranker", ["name"]),
     ],
 )
 def test_parameters_of_the_index(method, expected):
