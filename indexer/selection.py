@@ -39,7 +39,7 @@ class Selection:
         if config.diverse:
             num_wanted = max(num_wanted, NUM_DIVERSIFIED)
         if self._groups is not None:
-            num_wanted = min(num_wanted, self._groups.most(ranking.rows))
+            num_wanted = min(num_wanted, self._groups.most(self._shown(ranking.rows)))
         chosen: list[Ranked] = [None] * len(ranking)
         waiting, depth = np.arange(len(ranking)), num_wanted
         while len(waiting):
@@ -55,8 +55,12 @@ class Selection:
         if self._config.min_score is not None:
             ranked = ranked.take(ranked.products >= self._config.min_score)
         if self._groups is not None:
-            ranked = ranked.take(self._groups.best(self._gallery.names.shown(ranked.rows, self._matching)))
+            ranked = ranked.take(self._groups.best(self._shown(ranked.rows)))
         return ranked
+
+    def _shown(self, rows: np.ndarray) -> np.ndarray:
+        """Whose values count: a picture of several names belongs where that name does by which it is shown."""
+        return self._gallery.names.shown(rows, self._matching)
 
     def _is_whole(self, ranked: Ranked, ranking: Ranking) -> bool:
         """Whether nothing further down could be kept."""

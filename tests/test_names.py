@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index
+from indexer import Index, ranking
 from indexer.names import Names, find, num_duplicates
 
 
@@ -94,6 +94,24 @@ def test_a_condition_finds_a_picture_by_any_of_its_names(tmp_path):
     assert found["label = 'cat'"] == [("a", "cat", ("b", "c"))]
     assert found["label = 'dog'"] == [("b", "dog", ("a", "c")), ("d", "dog", ())]
     assert found["id = 'c'"] == [("c", "dog", ("a", "b"))]
+
+
+def test_pictures_are_grouped_by_the_name_that_a_condition_lets_through(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking, "_FIRST_DEPTH", 4)
+    path = tmp_path / "shop.parquet"
+    rows = [
+        (f"{shelf}{number}", png(number), shelf if shelf == "a" else f"b{number}")
+        for shelf in "ab"
+        for number in range(9)
+    ]
+    ids, images, shelves = zip(*rows, strict=True)
+    pq.write_table(pa.table({"id": ids, "image": images, "shelf": shelves}), path)
+    index = Index.create(tmp_path / "p.index", ToyEmbedder())
+    index.add(path, num_workers=0)
+    assert index.info()["duplicates"] == 9 and len(index.search(png(0), group_by="shelf")) == 1
+    # Of each picture the name a… comes first, all on one shelf; those that the condition lets through have their own.
+    hits = index.search(png(0), where="starts_with(id, 'b')", group_by="shelf")
+    assert sorted(hit.id for hit in hits) == [f"b{number}" for number in range(9)]
 
 
 def test_judgments_of_any_name_count_for_the_picture(index):
