@@ -15,9 +15,6 @@ from indexer.segment_writer import SegmentWriter
 from indexer.segments import Segment
 from retrieval.errors import DamagedError, UsageError
 
-KEEP_SNAPSHOTS = 1
-"""How many earlier states are kept where nothing else is asked for: the one before, to go back to."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class CompactReport:
@@ -53,7 +50,7 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
         if state is not before:
             draft.carry_over(folder, before, state)
         feedback.compact(folder)
-        sweeping.sweep(folder, keep_snapshots=keep_snapshots)
+        num_kept = sweeping.sweep(folder, keep_snapshots=keep_snapshots)
     report = CompactReport(
         images=state.num_images,
         segments_before=len(before.segments),
@@ -61,7 +58,7 @@ def compact(folder: Path, *, keep_snapshots: int) -> tuple[Manifest, CompactRepo
         deleted_rows=sum(part.rows.num for part in before.tombstones),
         bytes_before=bytes_before,
         bytes_after=sweeping.num_bytes(folder),
-        snapshots=min(keep_snapshots, state.version),
+        snapshots=num_kept,
     )
     return state, report
 

@@ -10,15 +10,16 @@ from indexer.manifest import HISTORY, MANIFEST
 from indexer.segments import DELETED, SEGMENTS
 
 
-def sweep(folder: Path, *, keep_snapshots: int) -> None:
+def sweep(folder: Path, *, keep_snapshots: int) -> int:
     """Remove what only states before the newest `keep_snapshots` earlier ones name, and what a crash has left.
 
-    The caller holds the lock. Cut short at any instant, what is left of the index is whole: an earlier state is
-    forgotten before its files go.
+    Returns how many earlier states are kept. The caller holds the lock. Cut short at any instant, what is left of the
+    index is whole: an earlier state is forgotten before its files go.
     """
     current = manifest.read(folder)
     earlier = [state for state in snapshots.states(folder) if state.version < current.version]
-    kept = [*earlier[len(earlier) - min(keep_snapshots, len(earlier)) :], current]
+    num_kept = min(keep_snapshots, len(earlier))
+    kept = [*earlier[len(earlier) - num_kept :], current]
     _remove_others(folder / HISTORY, {manifest.history_name(state.version) for state in kept})
     begun = draft.read(folder, current)
     if begun is None:
@@ -36,6 +37,7 @@ def sweep(folder: Path, *, keep_snapshots: int) -> None:
     # What a replacement that was cut short leaves; this process holds the lock, so nobody is at it.
     for name in (MANIFEST, DRAFT):
         (folder / f".{name}.new").unlink(missing_ok=True)
+    return num_kept
 
 
 def num_bytes(folder: Path) -> int:

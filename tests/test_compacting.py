@@ -80,6 +80,7 @@ def test_what_nothing_needs_is_swept(index):
 
     version = index.version
     second = index.compact(keep_snapshots=0)
+    assert (first.snapshots, second.snapshots) == (1, 0)
     assert index.version == version and (second.segments_before, second.segments_after) == (1, 1)
     assert second.bytes_after < first.bytes_after and len(index.snapshots()) == 1
     files = {path.relative_to(index.path).as_posix() for path in index.path.rglob("*") if path.is_file()}
@@ -89,6 +90,13 @@ def test_what_nothing_needs_is_swept(index):
         index.path / "segments" / state.segments[0].id
     ]
     assert index.verify() == []
+
+
+def test_as_many_snapshots_are_told_as_are_left(index):
+    index.compact(keep_snapshots=0)
+    assert index.compact(keep_snapshots=5).snapshots == 0
+    index.remove(["001.png"])
+    assert index.compact(keep_snapshots=5).snapshots == len(index.snapshots()) - 1 == 2
 
 
 def test_a_link_is_removed_and_not_what_it_leads_to(index, tmp_path):
