@@ -65,6 +65,28 @@ def test_what_others_add_is_seen(workbench, tmp_path, embedder):
     assert workbench.view is workbench.view
 
 
+def test_a_picture_that_was_indexed_anew_is_shown_and_searched_as_it_is_now(workbench, tmp_path, embedder):
+    state, pictures = QueryState(like=("red/0.png",)), workbench.pictures
+    drawn = [pictures.tile, pictures.large, workbench.attention]
+    before, [best, *_] = [draw("red/0.png") for draw in drawn], workbench.find(state).hits
+    assert best.id == "red/0.png"
+    folder = tmp_path / "pictures"
+    (folder / "red/0.png").write_bytes(png(7))
+    Index.open(workbench.view.index.path, embedder).add(folder, label_from="parent", num_workers=0)
+    [now, *_] = workbench.find(state).hits
+    assert now.id == "red/0.png" and now.similarity > 0.999
+    assert all(draw("red/0.png") != earlier for draw, earlier in zip(drawn, before, strict=True))
+
+
+def test_another_model_sees_pictures_anew(workbench, monkeypatch):
+    state = QueryState(like=("red/0.png", upload_ref(workbench.pictures.uploads.add(png(5)))))
+    before = [hit.id for hit in workbench.find(state).hits]
+    other = ToyEmbedder(fingerprint="beef" * 16)
+    monkeypatch.setattr("retrieval.Embedder.load", lambda *arguments, **options: other)
+    assert Index.open(workbench.view.index.path).reencode(other, num_workers=0).is_whole
+    assert [hit.id for hit in workbench.find(state).hits] == before and other.encoded > 24
+
+
 def test_judgments_are_kept_and_shown_at_once(workbench, index):
     ref = upload_ref(workbench.pictures.uploads.add(png(5)))
     for state in (QueryState(like=("red/0.png",)), QueryState(like=(ref,)), QueryState(like=(ref,), crop=(0, 0, 9, 9))):

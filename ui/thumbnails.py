@@ -18,7 +18,8 @@ class Thumbnails:
     """Makes thumbnails of what `read_image` gives for a uri, `Index.read_image` for example; many threads may ask.
 
     Their longer side is at most `side` pixels; no picture is enlarged. Those asked for last are kept, as many as take
-    at most `max_bytes`: a picture that has changed on disk meanwhile is shown as it was. Raises `UsageError`.
+    at most `max_bytes`: a picture that has changed on disk meanwhile is shown as it was, until it is asked for as
+    another version. Raises `UsageError`.
     """
 
     def __init__(self, read_image: Callable[[str], bytes], *, side: int = 320, max_bytes: int = 64 * 2**20):
@@ -28,24 +29,28 @@ class Thumbnails:
         self._side = side
         self._max_bytes = max_bytes
         self._num_bytes = 0
-        self._kept: OrderedDict[str, bytes] = OrderedDict()  # the one asked for last comes last
+        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()  # the one asked for last comes last
         self._lock = threading.Lock()
 
-    def get(self, uri: str) -> bytes:
-        """The thumbnail of a picture as a JPEG file's bytes; raises `ImageError` where there is no picture to read."""
+    def get(self, uri: str, version: str = "") -> bytes:
+        """The thumbnail of a picture as a JPEG file's bytes; raises `ImageError` where there is no picture to read.
+
+        `version` tells it from those that were at the same place before, by its checksum for example.
+        """
+        key = uri, version
         with self._lock:
-            if uri in self._kept:
-                self._kept.move_to_end(uri)
-                return self._kept[uri]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
         # Made outside of the lock: two threads may make the same one, but none waits for another's.
         data = thumbnail(self._read_image(uri), self._side)
         with self._lock:
-            self._keep(uri, data)
+            self._keep(key, data)
         return data
 
-    def _keep(self, uri: str, data: bytes) -> None:
-        self._num_bytes += len(data) - len(self._kept.pop(uri, b""))
-        self._kept[uri] = data
+    def _keep(self, key: tuple[str, str], data: bytes) -> None:
+        self._num_bytes += len(data) - len(self._kept.pop(key, b""))
+        self._kept[key] = data
         while self._num_bytes > self._max_bytes:
             _, oldest = self._kept.popitem(last=False)
             self._num_bytes -= len(oldest)

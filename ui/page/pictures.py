@@ -33,6 +33,11 @@ class Pictures:
         sha256 = upload_of(ref)
         return self._index().read_image(self.row(image_of(ref))["uri"]) if sha256 is None else self.uploads.get(sha256)
 
+    def sha256_of(self, ref: str) -> str:
+        """The checksum of a picture as it was given, or as it was indexed last; "" for an id that is none."""
+        row = self._index().row(image_of(ref)) if upload_of(ref) is None else None
+        return upload_of(ref) or (row["sha256"] if row else "")
+
     def part(self, ref: str, crop: Crop | None) -> bytes | np.ndarray:
         """A picture's bytes, or of a part of it the pixels (height, width, 3); raises `ImageError`."""
         data = self.data(ref)
@@ -70,8 +75,8 @@ class Pictures:
 
     def tile(self, ref: str) -> bytes:
         """A picture as a small JPEG's bytes; raises `ImageError`."""
-        return self._tiles.get(ref)
+        return self._tiles.get(ref, self.sha256_of(ref))
 
     def large(self, ref: str) -> bytes:
         """A picture as a JPEG's bytes, large enough to fill a screen; raises `ImageError`."""
-        return self._larger.get(ref)
+        return self._larger.get(ref, self.sha256_of(ref))

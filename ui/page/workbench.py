@@ -114,7 +114,7 @@ class Workbench:
         return Found(hits=hits[: state.num_hits], has_more=len(hits) > state.num_hits, took_ms=took_ms)
 
     def encoded(self, ref: str, crop: Crop | None = None) -> "EncodedPicture":
-        """A picture of a query as `search` takes it: encoded once, however often it is asked for."""
+        """A picture of a query as `search` takes it: encoded once by a model, however often it is asked for."""
         from indexer import ImageId
 
         def encode() -> "EncodedPicture":
@@ -125,11 +125,11 @@ class Workbench:
                 (encoded,) = self._view.index.encode_pictures([picture])
             return encoded
 
-        return self._encoded.get((ref, crop), encode)
+        return self._encoded.get((*self._seen(ref), crop), encode)
 
     def attention(self, ref: str) -> bytes:
         """Where the model looks in a picture, as a small JPEG's bytes; raises `ImageError`."""
-        return self._overlays.get(ref, lambda: self._draw_attention(ref))
+        return self._overlays.get(self._seen(ref), lambda: self._draw_attention(ref))
 
     def match(self, state: QueryState, hit: "Hit") -> "Image.Image":
         """The query's one picture beside a hit, with the places that are compared most; raises `SpyglassError`."""
@@ -185,6 +185,12 @@ class Workbench:
     def _refuse_changes(self) -> None:
         if not self.may_change:
             raise UsageError("expected this page on the machine where it runs, got it from elsewhere; open it there")
+
+    def _seen(self, ref: str) -> tuple[str, str, str]:
+        """What the model that sees a picture is known by, and what the picture: either may be another one by now."""
+        with self._model:  # whoever comes first loads it, and the others wait
+            fingerprint = self._view.index.embedder.fingerprint
+        return fingerprint, self.pictures.sha256_of(ref), ref
 
     def _draw_attention(self, ref: str) -> bytes:
         from PIL import Image
