@@ -536,11 +536,12 @@ class Index:
         return report
 
     def _open_gallery(self) -> "Gallery":
-        if self._gallery is None:
+        opened = self._gallery  # another thread may move on to a newer state meanwhile
+        if opened is None:
             from indexer import gallery
 
-            self._gallery = self._unswept(lambda: gallery.read(self.path, self._manifest, self._device))
-        return self._gallery
+            opened = self._gallery = self._unswept(lambda: gallery.read(self.path, self._manifest, self._device))
+        return opened
 
     def _unswept(self, read: Callable[[], T]) -> T:
         """What `read` gives; where a `compact` has swept files of this state meanwhile, once more at the newest one."""
