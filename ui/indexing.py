@@ -7,7 +7,7 @@ import typer
 from retrieval.errors import UsageError
 from ui.endings import SKIPPED
 from ui.opening import open_or_create
-from ui.options import AsJson, Device, IndexFolder, OnDevice, OnError
+from ui.options import AsJson, BatchSize, Device, IndexFolder, OnDevice, OnError, Workers
 from ui.printing import shows_bars
 
 
@@ -33,13 +33,8 @@ def index(
         list[str] | None,
         typer.Option("--exclude-dir", metavar="NAME", help="Leave out folders of this name; may be repeated."),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Processes that decode pictures; 0: none but this.  [default: one a CPU]"
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")] = 64,
+    workers: Workers = None,
+    batch_size: BatchSize = 64,
     device: OnDevice = Device.auto,
     index_type: Annotated[
         str | None,

@@ -28,4 +28,9 @@ OfSnapshot = Annotated[
     int | None,
     typer.Option("--snapshot", metavar="N", min=0, help="Read an earlier state, as `snapshots` numbers them."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes that decode pictures; 0: none but this.  [default: one a CPU]"),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")]
 OnDevice = Annotated[Device, typer.Option("--device", help="Where the model runs; auto takes the GPU if there is one.")]

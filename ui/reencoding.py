@@ -8,7 +8,7 @@ import typer
 
 from ui.endings import FAILED, SKIPPED
 from ui.opening import open_index
-from ui.options import AsJson, Device, IndexFolder, OnDevice
+from ui.options import AsJson, BatchSize, Device, IndexFolder, OnDevice, Workers
 from ui.printing import shows_bars, to_json
 from ui.reports import skipped_lines
 
@@ -27,13 +27,8 @@ def reencode(
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Go on without the pictures that cannot be read any more.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Processes that decode pictures; 0: none but this.  [default: one a CPU]"
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")] = 64,
+    workers: Workers = None,
+    batch_size: BatchSize = 64,
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
 ) -> None:

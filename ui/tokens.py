@@ -7,7 +7,7 @@ import typer
 
 from ui.endings import SKIPPED
 from ui.opening import open_index
-from ui.options import AsJson, Device, IndexFolder, OnDevice
+from ui.options import AsJson, BatchSize, Device, IndexFolder, OnDevice, Workers
 from ui.printing import shows_bars, to_json
 
 
@@ -16,13 +16,8 @@ def tokens(
     token_bytes: Annotated[
         int, typer.Option("--tokens", metavar="BYTES", help="How much the tokens of a picture may take.")
     ] = 1024,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Processes that decode pictures; 0: none but this.  [default: one a CPU]"
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")] = 64,
+    workers: Workers = None,
+    batch_size: BatchSize = 64,
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
 ) -> None:
