@@ -146,9 +146,10 @@ class Catalog:
         """The pictures that several live rows speak of."""
         return names.find(self._column("id"), self._column("sha256"), self.live)
 
-    def live_rows(self) -> pa.Table:
-        """The rows that count, in order."""
-        return self.table.filter(pa.array(self.live))
+    def live_rows(self, names: Sequence[str] | None = None) -> pa.Table:
+        """The rows that count, in order, with all columns or, read alone, these."""
+        table = self.table if names is None else pa.table({name: self._column(name) for name in names})
+        return table.filter(pa.array(self.live))
 
     def where(self, condition: str | Mapping[str, Any]) -> np.ndarray:
         """Numbers (N,) int64, rising, of the live rows that a filter lets through.

@@ -115,7 +115,7 @@ class PictureEncoder:
         return ImageError(f"{error}, nor is it the id of an image{self._closest(name)}")
 
     def _closest(self, name: str) -> str:
-        return closest(name, self._gallery.catalog.live_rows()["id"])
+        return closest(name, self._gallery.catalog.live_rows(["id"])["id"])
 
     def _misfit(self, picture: EncodedPicture, crop: Crop | None) -> SpyglassError | None:
         if picture.model != self._model.fingerprint:

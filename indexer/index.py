@@ -614,7 +614,7 @@ class Index:
         from indexer import judging
 
         if self._gallery is not None:
-            return self._gallery.catalog.live_rows()
+            return self._gallery.catalog.live_rows(["id", "uri"])
         return judging.images_of(self.path, self._manifest)
 
 

@@ -57,6 +57,6 @@ def _numbers_of(rows: Catalog, ids: Iterable[str]) -> np.ndarray:
     unknown = [image_id for image_id in ids if image_id not in found]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        meant = closest(unknown[0], rows.live_rows()["id"])
+        meant = closest(unknown[0], rows.live_rows(["id"])["id"])
         raise UsageError(f"expected ids of the index, got {unknown[0]!r}{more}{meant}; nothing was removed")
     return np.sort(np.fromiter(found.values(), np.int64, len(found)))

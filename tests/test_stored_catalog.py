@@ -68,6 +68,8 @@ def test_pieces_are_what_the_whole_is(tmp_path_factory, contents):
     for name in whole_table.column_names:
         assert stored.values(name, backwards).to_pylist() == whole.values(name, backwards).to_pylist()
     assert stored.find(["1.png", "3.png"]) == whole.find(["1.png", "3.png"])
+    assert stored.live_rows(["id", "uri"]).equals(whole_table.select(["id", "uri"]).filter(live))
+    assert "table" not in vars(stored)  # none of that has read all columns
     assert stored.table.equals(whole_table)
 
 
