@@ -10,34 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import loky
 import numpy as np
-from tqdm import tqdm
 
 from indexer import segments
-from indexer.decoding import Outcome, Task, decode_all
+from indexer.decoding import Outcome
+from indexer.encode_config import EncodeConfig
 from indexer.item import Item
 from indexer.manifest import publish, read
-from indexer.reread import read_again
+from indexer.reread import decode_again
 from indexer.token_merge import TokenMerge
-from retrieval.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddTokensConfig:
+class AddTokensConfig(EncodeConfig):
     """How to add tokens: see `Index.add_tokens`."""
 
     token_bytes: int
-    batch_size: int = 64
-    num_workers: int | None = None
-    show_progress_bar: bool = False
-    commit_seconds: float = 20.0
-
-    def __post_init__(self):
-        if self.num_workers is not None and self.num_workers < 0:
-            raise UsageError(f"expected num_workers of 0 (decode in this process) or more, got {self.num_workers}")
-        if self.batch_size < 1:
-            raise UsageError(f"expected a batch_size of at least 1, got {self.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +62,11 @@ class TokensRun:
 
     def run(self) -> TokensReport:
         """Give tokens to all images; whatever ends it early, the segments that are complete by then are committed."""
-        started, config = time.monotonic(), self.config
-        decoded = decode_all(
-            (Task(item=item) for item in read_again(self._wanted)),
-            self.embedder.image_size,
-            num_workers=loky.cpu_count() if config.num_workers is None else config.num_workers,
-            num_ahead=2 * config.batch_size,
-        )
-        num_rows = sum(map(len, self._wanted.values()))
-        progress_bar = tqdm(total=num_rows, unit=" images", disable=not config.show_progress_bar)
+        started = time.monotonic()
         try:
-            with closing(decoded), progress_bar:
+            with closing(decode_again(self._wanted, self.embedder.image_size, self.config)) as decoded:
                 for item, outcome in decoded:
                     self._take(item, outcome)
-                    progress_bar.update(len(self._wanted[item.uri]))
             self._encode()
         finally:
             self._commit()

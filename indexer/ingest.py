@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import loky
 import numpy as np
 from tqdm import tqdm
 
@@ -87,7 +86,7 @@ class Ingest:
         decoded = decode_all(
             self._tasks(given),
             self.embedder.image_size,
-            num_workers=loky.cpu_count() if config.num_workers is None else config.num_workers,
+            num_workers=config.num_processes,
             num_ahead=2 * config.batch_size,
         )
         try:

@@ -13,41 +13,29 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-import loky
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from indexer import catalog, compacting, draft, segments
 from indexer.creating import token_bytes_of
-from indexer.decoding import Outcome, Task, decode_all
+from indexer.decoding import Outcome
+from indexer.encode_config import EncodeConfig
 from indexer.item import Item
 from indexer.manifest import Manifest, now, publish, read
 from indexer.records import Model
 from indexer.reencoded_rows import EncodedPictures, block_of
-from indexer.reread import read_again
+from indexer.reread import decode_again
 from indexer.segment_writer import SegmentWriter
-from retrieval.errors import UsageError
 
 _MOST_PENDING = 32_768
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReencodeConfig:
+class ReencodeConfig(EncodeConfig):
     """How to encode anew: see `Index.reencode`."""
 
     drop_missing: bool = False
-    batch_size: int = 64
-    num_workers: int | None = None
-    show_progress_bar: bool = False
-    commit_seconds: float = 20.0
-
-    def __post_init__(self):
-        if self.num_workers is not None and self.num_workers < 0:
-            raise UsageError(f"expected num_workers of 0 (decode in this process) or more, got {self.num_workers}")
-        if self.batch_size < 1:
-            raise UsageError(f"expected a batch_size of at least 1, got {self.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +83,10 @@ class Reencoding:
         started, config = time.monotonic(), self.config
         if self.manifest.model.fingerprint == self.embedder.fingerprint:
             return self._report(started, is_whole=True, unchanged=self.manifest.num_images)
-        decoded = decode_all(
-            (Task(item=item) for item in read_again(self._wanted)),
-            self.embedder.image_size,
-            num_workers=loky.cpu_count() if config.num_workers is None else config.num_workers,
-            num_ahead=2 * config.batch_size,
-        )
-        num_rows = sum(map(len, self._wanted.values()))
-        progress_bar = tqdm(total=num_rows, unit=" images", disable=not config.show_progress_bar)
         try:
-            with closing(decoded), progress_bar:
+            with closing(decode_again(self._wanted, self.embedder.image_size, self.config)) as decoded:
                 for item, outcome in decoded:
                     self._take(item, outcome)
-                    progress_bar.update(len(self._wanted[item.uri]))
             self._encode()
         finally:
             self._commit()

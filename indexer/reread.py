@@ -1,9 +1,15 @@
 """Pictures of an index, read again from where they came."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from indexer import corpus
+from indexer.decoding import Outcome, Task, decode_all
+from indexer.encode_config import EncodeConfig
 from indexer.item import Item
 from indexer.urls import is_url
 from retrieval.errors import SpyglassError
@@ -26,6 +32,23 @@ def read_again(uris: Collection[str]) -> Iterator[Item]:
             yield _file(uri)
         elif home in inside:
             yield from _from_container(home, inside.pop(home))
+
+
+def decode_again(
+    rows_of: Mapping[str, Sequence[Any]], image_size: int, config: EncodeConfig
+) -> Iterator[tuple[Item, Outcome]]:
+    """The picture at each uri, read again and decoded; `rows_of` are the rows that show it, as progress counts them."""
+    decoded = decode_all(
+        (Task(item=item) for item in read_again(rows_of)),
+        image_size,
+        num_workers=config.num_processes,
+        num_ahead=2 * config.batch_size,
+    )
+    num_rows = sum(map(len, rows_of.values()))
+    with closing(decoded), tqdm(total=num_rows, unit=" images", disable=not config.show_progress_bar) as progress_bar:
+        for item, outcome in decoded:
+            yield item, outcome
+            progress_bar.update(len(rows_of[item.uri]))
 
 
 def _file(uri: str) -> Item:
