@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer import conditions, names, sql_conditions
-from indexer.closest_ids import is_unicode
 from indexer.names import Names
+from indexer.unicode_text import is_unicode
 from retrieval.errors import UsageError
 
 SCHEMA = pa.schema(

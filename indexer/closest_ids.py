@@ -6,6 +6,8 @@ from pathlib import PurePath
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer.unicode_text import is_unicode
+
 _MOST_COMPARED = 20_000
 
 
@@ -15,8 +17,3 @@ def closest(name: str, ids: pa.ChunkedArray) -> str:
     candidates = (alike if len(alike) else ids).slice(0, _MOST_COMPARED).to_pylist()
     found = ", ".join(map(repr, get_close_matches(name, candidates, n=3, cutoff=0.4)))
     return f"; the closest are {found}" if found else ""
-
-
-def is_unicode(text: str) -> bool:
-    """Whether Arrow can hold the text: the name of a file may be bytes that are no text."""
-    return text == text.encode("utf-8", "replace").decode()

@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 
 from indexer import corpus
-from indexer.closest_ids import closest, is_unicode
+from indexer.closest_ids import closest
 from indexer.gallery import Gallery
 from indexer.pictures import EncodedPicture, ImageId
 from indexer.query_pixels import Crop, pixels_of
 from indexer.records import Model
+from indexer.unicode_text import is_unicode
 from retrieval.errors import ImageError, MismatchError, SpyglassError, UsageError
 
 _BATCH = 64  # pictures encoded at once

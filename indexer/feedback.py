@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexer import durable
+from indexer.unicode_text import is_unicode
 from retrieval.errors import DamagedError, UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Judgment:
     def __post_init__(self):
         for name in ("query", "image", "user"):
             text = getattr(self, name)
-            if not isinstance(text, str) or (not text and name != "user") or not _is_unicode(text):
+            if not isinstance(text, str) or (not text and name != "user") or not is_unicode(text):
                 raise UsageError(f"expected {name} as text, got {text!r}")
         if not isinstance(self.relevant, bool):
             raise UsageError(f"expected relevant to be true or false, got {self.relevant!r}")
@@ -215,11 +216,3 @@ def _write_table(table: pa.Table, file: BinaryIO) -> None:
     pq.write_table(
         table, file, compression="zstd", write_page_checksum=True, dictionary_pagesize_limit=_DICTIONARY_BYTES
     )
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer import corpus, feedback, query_picture, segments
-from indexer.closest_ids import closest, is_unicode
+from indexer.closest_ids import closest
 from indexer.feedback import Judgment
 from indexer.manifest import Manifest
+from indexer.unicode_text import is_unicode
 from indexer.urls import is_url
 from retrieval.errors import ImageError, SpyglassError, UsageError
 from retrieval.images import read_pixels

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from indexer.closest_ids import is_unicode
+from indexer.unicode_text import is_unicode
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
