@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from command_line import Answer
 from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -24,6 +25,19 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no folder of real images at {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def spyglass(capsys):
+    """Runs one command line in this process; what came before in the streams is thrown away."""
+    from ui import cli
+
+    def call(*arguments) -> Answer:
+        capsys.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        return Answer(code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

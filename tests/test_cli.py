@@ -1,13 +1,11 @@
 """The command line, end to end on a few small pictures: answers, JSON, exit codes, and what goes to which stream."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,28 +27,6 @@ NAMES = (
 )
 # As much of an embedder as making an index takes; it bears the name of the shipped one.
 STRANGER = SimpleNamespace(name="default", fingerprint="0" * 64, image_size=64, widths=(32, 64, 128, 256, 512))
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def spyglass(capsys):
-    """Runs one command line in this process; what came before in the streams is thrown away."""
-
-    def call(*arguments) -> Answer:
-        capsys.readouterr()
-        code = cli.run([str(argument) for argument in arguments])
-        return Answer(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")

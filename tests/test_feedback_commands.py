@@ -5,8 +5,8 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,6 @@ import pytest
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
-from ui import cli
 
 CLICKS = """query,image,relevant,when,user,page
 000.png,001.png,true,2025-01-31T12:00:00Z,ann,1
@@ -23,22 +22,10 @@ CLICKS = """query,image,relevant,when,user,page
 """
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def spyglass(capsys):
+def spyglass(spyglass):
     """Runs one command line `feedback …` in this process."""
-
-    def call(*arguments) -> Answer:
-        capsys.readouterr()
-        code = cli.run(["feedback", *map(str, arguments)])
-        return Answer(code, *capsys.readouterr())
-
-    return call
+    return partial(spyglass, "feedback")
 
 
 @pytest.fixture(scope="module")

@@ -10,22 +10,9 @@ import pytest
 from PIL import Image
 
 from retrieval import Embedder
-from ui import cli
 
 NUM = 40
 SMALL = "--backbone coatnet_micro --image-size 32 --budget 34 --workers 0 --device cpu".split()
-
-
-@pytest.fixture
-def spyglass(capsys):
-    """Runs one command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.run([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope="module")

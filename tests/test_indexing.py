@@ -13,7 +13,6 @@ import pytest
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
-from ui import cli
 
 
 @pytest.fixture
@@ -22,16 +21,14 @@ def photos(tmp_path) -> Path:
 
 
 @pytest.fixture
-def spyglass(tmp_path, monkeypatch, capsys):
-    """Runs a command line on an index of toy vectors: its exit code, stdout and stderr."""
+def spyglass(tmp_path, monkeypatch, spyglass):
+    """Runs a command line on an index of toy vectors."""
     Index.create(tmp_path / "p.index", ToyEmbedder())
     monkeypatch.setattr("retrieval.Embedder.load", lambda *_, **__: ToyEmbedder())
 
     def call(command, *arguments):
-        capsys.readouterr()
         options = ("--workers", "0") if command == "index" else ()
-        code = cli.run([command, *map(str, arguments), "--index", str(tmp_path / "p.index"), *options])
-        return code, *capsys.readouterr()
+        return spyglass(command, *arguments, "--index", tmp_path / "p.index", *options)
 
     return call
 

@@ -1,37 +1,14 @@
 """The commands that change an index without a model: remove, compact, snapshots and restore."""
 
-import json
 import os
 import re
 import subprocess
 import sys
-from typing import NamedTuple
 
 import pytest
 from toy import ToyEmbedder, write_pngs
 
 from indexer import Index
-from ui import cli
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def spyglass(capsys):
-    def call(*arguments) -> Answer:
-        capsys.readouterr()
-        code = cli.run([str(argument) for argument in arguments])
-        return Answer(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

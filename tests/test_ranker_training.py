@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from indexer.judged_lists import judged_examples
 from retrieval import Embedder
 from retrieval.metadata import MetadataColumns
 from retrieval.ranker_weights import Ranker
-from ui.cli import run
 from ui.learning_curve import best_row, draw_learning_curve
 from ui.ranker_report import RankerReport
 
@@ -64,15 +64,9 @@ def table(folders) -> Path:
 
 
 @pytest.fixture
-def spyglass(capsys):
-    """Runs one command line `train ranker …` in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(["train", "ranker", *map(str, arguments)])
-        return code, *capsys.readouterr()
-
-    return call
+def spyglass(spyglass):
+    """Runs one command line `train ranker …` in this process."""
+    return partial(spyglass, "train", "ranker")
 
 
 def test_from_labels_to_a_ranker_that_loads_and_resumes(spyglass, table, model, tmp_path):

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,23 +17,9 @@ from indexer import Index, ranker_folders
 from retrieval import Embedder
 from retrieval.errors import SourceError, UsageError
 from retrieval.metadata import MetadataColumns, NumberColumn
-from ui import cli, explanation_files, query_list, search_options, search_sheet
+from ui import explanation_files, query_list, search_options, search_sheet
 
 NUM = 24
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def ids(self) -> list[str]:
-        return [hit["id"] for hit in json.loads(self.out)["hits"]]
-
-    @property
-    def lines(self) -> list[dict]:
-        return [json.loads(line) for line in self.out.splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -48,16 +33,6 @@ def loads(monkeypatch) -> list:
 
     monkeypatch.setattr(Embedder, "load", load)
     return loaded
-
-
-@pytest.fixture
-def spyglass(capsys):
-    def call(*arguments) -> Answer:
-        capsys.readouterr()
-        code = cli.run([str(argument) for argument in arguments])
-        return Answer(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")
