@@ -7,7 +7,7 @@ from pathlib import Path
 
 from indexer import corpus, durable
 from indexer.item import Item
-from retrieval.errors import DamagedError
+from retrieval.errors import DamagedError, IndexFolderError
 
 FAILURES = "failures.jsonl"
 
@@ -17,7 +17,7 @@ _KEPT = ("source", "label", "columns", "listed_in")
 class Failures:
     """One line of JSON a picture: `id, uri, reason, when`, and what else is known of it, so that it can be read again.
 
-    Raises `DamagedError` for a file that has others.
+    Raises `DamagedError` for a file that has others, `IndexFolderError` for one that cannot be read.
     """
 
     def __init__(self, path: Path):
@@ -29,6 +29,8 @@ class Failures:
                 lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
                 # What is no more there fails no more.
                 self._by_id = {line["id"]: line for line in lines if not corpus.is_gone(line["uri"])}
+            except OSError as error:
+                raise IndexFolderError(f"expected to read {path}, got: {error.strerror}") from None
             except (ValueError, TypeError, KeyError) as error:
                 raise DamagedError(f"expected a failure a line in {path}, got {error!r}; delete the file") from None
             self._saved = len(self._by_id) == len(lines)

@@ -18,7 +18,7 @@ from indexer.known_rows import Known, KnownRows
 from indexer.names import num_duplicates
 from indexer.pruning import vanished
 from indexer.segments import Place
-from retrieval.errors import SourceError, UsageError
+from retrieval.errors import IndexFolderError, SourceError, UsageError
 
 
 @pytest.fixture
@@ -357,6 +357,14 @@ def test_what_failed_is_tried_again_alone(index, photos, tmp_path):
         index.add(photos, retry_failed=True)
     with pytest.raises(UsageError, match="expected prune or retry_failed, got both"):
         index.add(prune=True, retry_failed=True)
+
+
+def test_failures_that_cannot_be_looked_at(index, photos):
+    (index.path / "failures.jsonl").unlink(missing_ok=True)
+    (index.path / "failures.jsonl").mkdir()
+    for ask in (index.failures, lambda: index.add(photos, num_workers=0)):
+        with pytest.raises(IndexFolderError, match=r"expected to read .*failures.jsonl, got: Is a directory"):
+            ask()
 
 
 @given(
