@@ -225,7 +225,8 @@ class Index:
         new ones are there. Where a picture cannot be read, the report tells it and nothing is replaced; with
         `drop_missing` the index goes on without those images. What is encoded is kept every `commit_seconds` and at the
         end, also at an early one, and not encoded again by the next run, if no image was added or removed meanwhile.
-        Raises `UsageError`, `LockedError`, `DamagedError`, `IndexFolderError`.
+        Raises `SourceError` where all would be dropped; `UsageError`, `LockedError`, `DamagedError`,
+        `IndexFolderError`.
         """
         from indexer.reencoding import ReencodeConfig, Reencoding
 
@@ -476,7 +477,10 @@ class Index:
         return browsing.embedding_map(self._open_gallery(), num_images, seed)
 
     def failures(self) -> list[dict[str, str]]:
-        """The pictures that could not be read so far: `id, uri, reason, when` of each; raises `DamagedError`."""
+        """The pictures that could not be read so far: `id, uri, reason, when` of each.
+
+        Raises `DamagedError`, `IndexFolderError`.
+        """
         from indexer import failures
 
         return failures.read(self.path)

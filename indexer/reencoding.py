@@ -27,6 +27,7 @@ from indexer.records import Model
 from indexer.reencoded_rows import EncodedPictures, block_of
 from indexer.reread import decode_again
 from indexer.segment_writer import SegmentWriter
+from retrieval.errors import SourceError
 
 _MOST_PENDING = 32_768
 
@@ -79,17 +80,25 @@ class Reencoding:
         self._committed_at = time.monotonic()
 
     def run(self) -> ReencodeReport:
-        """Encode all images; whatever ends it early, what was encoded by then is kept for the next run."""
+        """Encode all images; whatever ends it early, what was encoded by then is kept for the next run.
+
+        Raises `SourceError` where all are missing, and would be dropped.
+        """
         started, config = time.monotonic(), self.config
         if self.manifest.model.fingerprint == self.embedder.fingerprint:
             return self._report(started, is_whole=True, unchanged=self.manifest.num_images)
         try:
-            with closing(decode_again(self._wanted, self.embedder.image_size, self.config)) as decoded:
+            with closing(decode_again(self._wanted, self.embedder.image_size, config)) as decoded:
                 for item, outcome in decoded:
                     self._take(item, outcome)
             self._encode()
         finally:
             self._commit()
+        if config.drop_missing and self._failures and not self._draft.segments:
+            raise SourceError(
+                f"expected pictures to go on with, found none of {self.manifest.num_images} of {self.folder}; is their "
+                "disk mounted? To take them out all the same, remove them by a condition"
+            )
         is_whole = config.drop_missing or not self._failures
         if is_whole:
             self._publish()

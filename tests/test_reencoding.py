@@ -14,7 +14,7 @@ import pytest
 from toy import ToyEmbedder, flip_byte, png, write_pngs
 
 from indexer import Index, draft, manifest
-from retrieval.errors import LockedError, MismatchError, UsageError
+from retrieval.errors import LockedError, MismatchError, SourceError, UsageError
 from ui import cli
 
 NUM = 10
@@ -134,6 +134,17 @@ def test_pictures_that_are_gone_keep_the_old_vectors_in_use(index, tmp_path, pho
     assert index.verify() == [] and index.version == version + 1
     assert index.search(png(106))[0].id == "006.png"  # as it is by now
     assert not (index.path / "draft.json").exists()
+
+
+def test_a_disk_that_is_not_there_empties_no_index(index, photos, tmp_path):
+    before, version = hits(index, 3), index.version
+    photos.rename(tmp_path / "elsewhere")
+    (tmp_path / "shop.tar").unlink()
+    with pytest.raises(
+        SourceError, match=r"expected pictures to go on with, found none of 12 .*is their disk mounted\?"
+    ):
+        index.reencode(OtherEmbedder(), num_workers=0, drop_missing=True)
+    assert index.version == version and hits(index, 3) == before
 
 
 def test_ctrl_c_keeps_what_is_encoded(index, tmp_path, photos):
