@@ -75,6 +75,13 @@ def test_read_once_and_kept():
     assert thumbnails.get("a") == thumbnails.get("a") and asked == ["a"]
 
 
+def test_another_version_is_read_anew():
+    sides = iter((400, 200))
+    thumbnails = Thumbnails(lambda uri: jpeg(400, next(sides)))
+    first, second = thumbnails.get("a", "one"), thumbnails.get("a", "two")
+    assert first != second and (thumbnails.get("a", "one"), thumbnails.get("a", "two")) == (first, second)
+
+
 def test_the_oldest_go_first():
     asked = []
     size = len(thumbnail(jpeg(50, 50), 320))

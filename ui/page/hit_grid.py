@@ -11,14 +11,13 @@ from ui.page.naming import name_of
 from ui.page.picture_routes import picture_url
 from ui.page.query_state import QueryState, image_ref
 from ui.printing import plain, size
+from ui.reports import MAX_DIM
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from indexer import Hit
     from indexer.near_duplicates import NearDuplicate
-
-MAX_DIM = 512
 
 Event = Mapping[str, Any]
 """What a visitor did: an `action` such as "only", "more", "less", "relevant" or "details", and with which `ref`."""
