@@ -12,8 +12,8 @@ _MOST_COMPARED = 20_000
 
 
 def closest(name: str, ids: pa.ChunkedArray) -> str:
-    """The end of a sentence, "; the closest are …", that names those of the `ids` most like `name`; "" for none."""
+    """The end of a sentence, "; the closest is …" or "are …": those of the `ids` most like `name`; "" for none."""
     alike = ids.filter(pc.match_substring(ids, PurePath(name).stem, ignore_case=True)) if is_unicode(name) else ids
     candidates = (alike if len(alike) else ids).slice(0, _MOST_COMPARED).to_pylist()
-    found = ", ".join(map(repr, get_close_matches(name, candidates, n=3, cutoff=0.4)))
-    return f"; the closest are {found}" if found else ""
+    found = get_close_matches(name, candidates, n=3, cutoff=0.4)
+    return f"; the closest {'is' if len(found) == 1 else 'are'} {', '.join(map(repr, found))}" if found else ""

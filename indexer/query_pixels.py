@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from indexer.corpus import read_image
-from retrieval.errors import UsageError
+from retrieval.errors import ImageError, UsageError
 from retrieval.images import read_pixels
 
 Crop = tuple[int, int, int, int]
@@ -16,10 +16,16 @@ Crop = tuple[int, int, int, int]
 def pixels_of(picture: Any, image_size: int | None, crop: Crop | None = None) -> np.ndarray:
     """A path or uri, bytes, a PIL image or an (H, W, 3) uint8 array, as (image_size, image_size, 3) pixels.
 
-    With an `image_size` of None it keeps its own size.
+    With an `image_size` of None it keeps its own size. Raises `ImageError`, and names the file; `UsageError`.
     """
     if isinstance(picture, str | os.PathLike):
-        picture = read_image(os.fspath(picture))
+        uri = os.fspath(picture)
+        data = read_image(uri)
+        try:
+            return pixels_of(data, image_size, crop)
+        except ImageError as error:
+            # There may be several pictures in a query.
+            raise ImageError(f"{uri}: {error}") from None
     if crop is not None:
         picture = _cropped(read_pixels(picture, None), crop)
     return read_pixels(picture, image_size)

@@ -30,7 +30,14 @@ def place_of(path_or_name: str | Path | None, *, shipped_as: str) -> tuple[Path,
         return Path(name), str(Path(name).resolve())
     if "/" in name or "\\" in name:
         raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")
-    return shipped(shipped_as.format(name=name)), name
+    try:
+        return shipped(shipped_as.format(name=name)), name
+    except WeightsError:
+        if name == DEFAULT:
+            raise
+        raise WeightsError(
+            f"expected {DEFAULT!r}, or a folder with config.json and model.safetensors, got {name!r}, which is neither"
+        ) from None
 
 
 def half_state(module: nn.Module) -> dict[str, torch.Tensor]:

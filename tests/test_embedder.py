@@ -260,7 +260,9 @@ def test_bytes_that_tokens_cannot_take_are_told(embedder_with_tokens, token_byte
 def test_what_is_no_model_is_told(embedder, tmp_path):
     with pytest.raises(WeightsError, match="expected a folder with config.json"):
         Embedder.load(tmp_path / "nowhere")
-    with pytest.raises(WeightsError, match="to ship with this install"):
+    with pytest.raises(
+        WeightsError, match="^expected 'default', or a folder .*, got 'no-such-name', which is neither$"
+    ):
         Embedder.load("no-such-name")
     with pytest.raises(WeightsError, match="expected config.json and model.safetensors"):
         Embedder.load(tmp_path)

@@ -169,7 +169,7 @@ def test_rows_without_a_time_supersede_each_other_in_their_order(index):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"image": "a/01.png"}, UsageError, r"an image of the index, got 'a/01.png'; the closest are 'a/001.png'"),
+        ({"image": "a/01.png"}, UsageError, r"an image of the index, got 'a/01.png'; the closest is 'a/001.png'"),
         ({"image": ""}, UsageError, "expected the id of an image of the index, got ''"),
         ({"image": 1.5}, UsageError, "expected text, got 1.5"),
         ({"query": "a/0003.png"}, UsageError, r"a picture, or the id of .*, got 'a/0003.png'; the closest are 'a/00"),

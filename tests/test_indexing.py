@@ -41,7 +41,7 @@ def test_changes_are_told(spyglass, photos):
     (photos / "005.png").unlink()
     code, out, err = spyglass("index", photos, "--prune")
     assert (code, err) == (0, "")
-    assert "0 added, 0 updated, 4 unchanged, 0 skipped, 1 renamed, 1 duplicates, 1 pruned in" in out
+    assert "0 added, 0 updated, 4 unchanged, 0 skipped, 1 renamed, 1 duplicate, 1 pruned in" in out
     code, out, _ = spyglass("index", photos, "--prune", "--json")
     counts = {name: num for name, num in json.loads(out).items() if num and "second" not in name}
     assert (code, counts) == (0, {"unchanged": 6})

@@ -54,7 +54,7 @@ def test_a_life(spyglass, index):
     [
         (["remove"], "expected ids or --where, got neither"),
         (["remove", "001.png", "--where", "true"], "expected ids or --where, got both"),
-        (["remove", "01.png"], "expected ids of the index, got '01.png'; the closest are"),
+        (["remove", "01.png"], "expected ids of the index, got '01.png'; the closest is"),
         (["remove", "--where", "colour = 1"], "expected an SQL condition over id, uri"),
         (["restore", "9"], "expected one of the snapshots of"),
         (["restore", "-1"], "No such option: -1"),

@@ -104,13 +104,18 @@ def test_one_bad_picture_stops_the_others_or_not(index):
         index.encode_pictures([], on_error="never")
 
 
+def test_a_file_that_is_no_picture_is_named_among_several(index, tmp_path):
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"torn\.png: expected a JPEG, .*, got something else$"):
+        index.search([png(3), torn])
+
+
 def test_who_is_not_there_may_be_one_of_these(index):
-    with pytest.raises(
-        UsageError, match="expected the id of an image of the index, got '03.png'; the closest are '003"
-    ):
+    with pytest.raises(UsageError, match="expected the id of an image of the index, got '03.png'; the closest is '003"):
         index.search(ImageId("03.png"))
     with pytest.raises(
-        ImageError, match="No such file or directory, nor is it the id of an image; the closest are '01"
+        ImageError, match="No such file or directory, nor is it the id of an image; the closest is '012.png'"
     ):
         index.search("12.png")
     with pytest.raises(ImageError, match="expected a picture at \udcff, but cannot read it: No such file"):

@@ -126,7 +126,7 @@ def test_folders_that_hold_no_ranker(tmp_path):
     for name in ("no/such", str(tmp_path / "none")):
         with pytest.raises(WeightsError, match="expected a folder with config.json and model.safetensors, got "):
             Ranker.load(name)
-    with pytest.raises(WeightsError, match="expected 'weights/nobody/ranker' to ship with this install"):
+    with pytest.raises(WeightsError, match="expected 'default', or a folder .*, got 'nobody', which is neither"):
         Ranker.load("nobody")
     for changes, message in [
         ({"format": 2}, "expected weights of format 1 in .*, got format 2"),

@@ -47,9 +47,7 @@ def test_by_a_condition(index):
 
 
 def test_an_id_that_is_none_removes_nothing(index):
-    with pytest.raises(
-        UsageError, match=r"got '03.png' and 1 more; the closest are .*'003.png'.*; nothing was removed"
-    ):
+    with pytest.raises(UsageError, match=r"got '03.png' and 1 more; the closest is '003.png'; nothing was removed"):
         index.remove(["001.png", "03.png", "zebra"])
     assert len(ids(index)) == NUM
     index.remove(["001.png"])

@@ -102,11 +102,12 @@ def export(
       spyglass feedback export --index photos.index --out feedback.csv
     """
     from indexer import feedback_files
+    from ui.printing import counted
 
     feedback_files.check_path(out)
     judgments = open_index(index).feedback(superseded=True)
     feedback_files.write(out, judgments)
-    typer.echo(f"{out}: {_count(len(judgments))}")
+    typer.echo(f"{out}: {counted(len(judgments), 'judgment', 'judgments')}")
 
 
 @feedback.command("list")
@@ -159,11 +160,13 @@ def _imported_text(report: "FeedbackReport", index: Path) -> str:
 
 
 def _listed_text(shown: "pd.DataFrame", counts: dict[str, int]) -> str:
-    from ui.printing import one_line, shorten, table
+    from ui.printing import counted, one_line, shorten, table
 
+    judgments = counted(counts["judgments"], "judgment", "judgments")
+    queries, users = counted(counts["queries"], "query", "queries"), counted(counts["users"], "user", "users")
     summary = (
-        f"{_count(counts['judgments'])}: {counts['relevant']} relevant, {counts['not_relevant']} not; "
-        f"{counts['queries']} queries, {counts['users']} users; {counts['superseded']} superseded"
+        f"{judgments}: {counts['relevant']} relevant, {counts['not_relevant']} not; "
+        f"{queries}, {users}; {counts['superseded']} superseded"
     )
     if shown.empty:
         return summary
@@ -178,7 +181,3 @@ def _listed_text(shown: "pd.DataFrame", counts: dict[str, int]) -> str:
         for row in shown.itertuples()
     ]
     return f"{table(['when (UTC)', 'user', 'query', 'image', 'relevant'], cells)}\n\n{summary}"
-
-
-def _count(num: int) -> str:
-    return f"{num} judgment{'' if num == 1 else 's'}"

@@ -9,7 +9,7 @@ import typer
 
 from ui.opening import open_index
 from ui.options import AsJson, IndexFolder, OfSnapshot
-from ui.printing import one_line, shorten, shows_bars, size, table, to_json
+from ui.printing import counted, one_line, shorten, shows_bars, size, table, to_json
 from ui.search_options import Where
 
 if TYPE_CHECKING:
@@ -62,11 +62,7 @@ def _text(groups: "Sequence[Sequence[NearDuplicate]]", threshold: float) -> str:
         for number, group in enumerate(groups, start=1)
         for place, one in enumerate(group)
     ]
-    more = _count(sum(len(group) - 1 for group in groups), "picture")
+    more = counted(sum(len(group) - 1 for group in groups), "picture", "pictures")
     shown = table(["group", "similarity", "pixels", "bytes", "picture"], rows, right=(0, 1, 2, 3))
     of_each = "the first" if len(groups) == 1 else "the first of each"
-    return f"{shown}\n\n{_count(len(groups), 'group')}; {more} beside {of_each}"
-
-
-def _count(num: int, what: str) -> str:
-    return f"{num:,} {what}{'' if num == 1 else 's'}"
+    return f"{shown}\n\n{counted(len(groups), 'group', 'groups')}; {more} beside {of_each}"

@@ -86,6 +86,11 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.1f} TB"
 
 
+def counted(num: int, one: str, many: str) -> str:
+    """A number of things, such as `1 query` or `2,000 queries`."""
+    return f"{num:,} {one if num == 1 else many}"
+
+
 def display_width(text: str) -> int:
     """Columns that a text takes in a terminal: East Asian wide characters take two, combining marks none."""
     if text.isascii():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ui.printing import one_line, table, to_json
+from ui.printing import counted, one_line, table, to_json
 
 _COLUMNS = {"epoch": 5, "loss": 8, "val_loss": 8, "val_map_at_100": 8, "val_recall_at_1": 8}
 _HEADINGS = ("epoch", "loss", "val loss", "mAP@100", "Recall@1")
@@ -56,7 +56,7 @@ class RankerReport:
         skipped = f"; {self.num_skipped:,} pictures skipped" if self.num_skipped else ""
         return (
             f"{table(['', 'mAP@100', 'Recall@1'], cells, right=[1, 2])}\n\n"
-            f"trained on {self.num_queries[0]:,} queries, validated on {self.num_queries[1]:,}; "
+            f"trained on {counted(self.num_queries[0], 'query', 'queries')}, validated on {self.num_queries[1]:,}; "
             f"{kept}{skipped}\nranker saved in {one_line(self.ranker)}"
         )
 

@@ -23,8 +23,8 @@ def remove(
 ) -> None:
     """Take pictures out of an index, by their ids or by a condition; the files they came from stay untouched.
 
-    They are found no more, and `restore` brings them back, until `compact` frees what they took. An id that the index
-    does not have is an error, and nothing is removed then.
+    They are found no more, and `restore` brings them back, until `compact` frees what they took. So does `index`, as
+    long as their source still gives them. An id that the index does not have is an error, and nothing is removed then.
 
     \b
     Examples:

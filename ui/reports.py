@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ui.printing import bar, display_width, one_line, shorten, size, table, to_json
+from ui.printing import bar, counted, display_width, one_line, shorten, size, table, to_json
 
 if TYPE_CHECKING:
     from indexer import AddReport, Hit
@@ -80,7 +80,13 @@ def added_text(report: "AddReport", index: Path) -> str:
     counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "unchanged", "skipped"))
     # What happens now and then is told when it does.
     counts += "".join(
-        f", {getattr(report, name)} {name}" for name in ("renamed", "duplicates", "pruned") if getattr(report, name)
+        f", {counted(num, one, many)}"
+        for num, one, many in (
+            (report.renamed, "renamed", "renamed"),
+            (report.duplicates, "duplicate", "duplicates"),
+            (report.pruned, "pruned", "pruned"),
+        )
+        if num
     )
     head = f"{index}: {counts} in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)"
     return "\n".join([head, *skipped_lines(report.failures)])
