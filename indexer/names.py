@@ -23,6 +23,8 @@ class Names:
         self._rows = np.sort(np.fromiter(self._picture_of, np.int64, len(self._picture_of)))
         firsts = [next(iter(self._picture_of[row])) for row in self._rows.tolist()]
         self._firsts = np.array(firsts, dtype=np.int64)
+        place_of = {row: place for picture in pictures for place, row in enumerate(picture)}
+        self._places = np.array([place_of[row] for row in self._rows.tolist()], dtype=np.int64)
 
     @property
     def further(self) -> np.ndarray:
@@ -43,19 +45,18 @@ class Names:
         """
         if matching is None or not len(self._rows):
             return numbers
-        shown = numbers.copy()
-        for place in np.flatnonzero(np.isin(numbers, self._rows)).tolist():
-            shown[place] = self._first_among(int(numbers[place]), matching)
-        return shown
+        mine = np.flatnonzero(np.isin(self._rows, matching))
+        mine = mine[np.lexsort((self._places[mine], self._firsts[mine]))]
+        pictures, starts = np.unique(self._firsts[mine], return_index=True)
+        if not len(pictures):
+            return numbers
+        firsts = self.firsts(numbers)
+        found = np.searchsorted(pictures, firsts).clip(max=len(pictures) - 1)
+        return np.where(pictures[found] == firsts, self._rows[mine[starts]][found], numbers)
 
     def others(self, number: int) -> tuple[str, ...]:
         """The ids of the other rows of a row's picture, in order."""
         return tuple(name for row, name in self._picture_of.get(number, {}).items() if row != number)
-
-    def _first_among(self, number: int, matching: np.ndarray) -> int:
-        rows = np.array([*self._picture_of[number]])
-        places = np.searchsorted(matching, rows).clip(max=len(matching) - 1)
-        return int(rows[matching[places] == rows][0])
 
 
 def find(ids: pa.ChunkedArray, sha256s: pa.ChunkedArray, live: np.ndarray) -> Names:

@@ -46,6 +46,14 @@ def test_the_rows_a_search_looks_at_are_one_a_picture_whatever_their_order(rows,
     }
     assert {rows[number][0]: ids[number] for number in looked_at} == by_hand and len(looked_at) == len(by_hand)
     assert len(names.further) == num_duplicates(rows[number][0] for number in live)
+    matching = [number for number in live if random.random() < 0.5]
+    shown = {
+        number: min((other for other in matching if rows[other][0] == rows[number][0]), key=ids.__getitem__)
+        for number in looked_at
+        if any(rows[other][0] == rows[number][0] for other in matching)
+    }
+    found = names.shown(np.array([*shown], dtype=np.int64), np.array(matching, dtype=np.int64))
+    assert found.tolist() == [*shown.values()]
     for number in live:
         own = {ids[other] for other in live if rows[other][0] == rows[number][0]} - {ids[number]}
         assert names.others(number) == tuple(sorted(own))
