@@ -5,8 +5,11 @@ Some of the faults, chosen once for all; every one with `--all-faults`.
 
 import multiprocessing
 import os
+import re
 import resource
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import faults
 import numpy as np
@@ -16,7 +19,7 @@ from power_cut import UnsyncedFolder, kept, lost
 from toy import ToyEmbedder, write_pngs
 
 from indexer import Index, arrays, durable
-from retrieval.errors import IndexFolderError
+from retrieval.errors import SpyglassError
 
 NUM_FAULTS = 6
 """How many are tried of each operation, where not all are."""
@@ -51,7 +54,7 @@ def test_a_careless_write_is_found_out(reports):
     report = reports["careless"].result()
     found = {problem.removeprefix("careless: ").partition(" at call")[0] for problem in report.problems}
     assert {"killed in the middle", "unsynced content is lost"} <= found
-    assert any("the end: expected all to be done" in problem for problem in report.problems)
+    assert any(" the end: " in problem for problem in report.problems)
 
 
 def test_every_call_of_a_write_is_seen(tmp_path, monkeypatch):
@@ -68,30 +71,46 @@ def test_every_call_of_a_write_is_seen(tmp_path, monkeypatch):
     assert disk.unseen() == [str(tmp_path / "other")]
 
 
-@pytest.fixture
-def limit_size_of_files():
-    """Lets what is written beyond some bytes of a file fail, as on a full disk, until it is given None."""
+def _write_array(folder: Path) -> None:
+    arrays.write_new(folder / "vectors.npy", np.zeros((1000, 64)))
+
+
+def _add_pictures(folder: Path) -> None:
+    Index.open(folder / "p.index", ToyEmbedder(token_dim=0)).add(folder / "pictures", num_workers=0)
+
+
+def _refusal(num_bytes: int, write: Callable[[Path], None], folder: Path) -> str:
+    """What `write` raises where no file may have more than so many bytes, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (soft if num_bytes is None else num_bytes, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        write(folder)
+    except (OSError, SpyglassError) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    return "nothing"
 
 
-def test_an_array_that_does_not_fit_fails_in_the_words_of_the_system(tmp_path, limit_size_of_files):
-    limit_size_of_files(10_000)
-    with pytest.raises(OSError, match="File too large"):
-        arrays.write_new(tmp_path / "vectors.npy", np.zeros((1000, 64)))
+@pytest.fixture(scope="module")
+def refusal():
+    """`_refusal` in a process of its own: the file that these tests are logged to must not meet the limit."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield lambda *arguments: executor.submit(_refusal, *arguments).result()
+
+
+def test_an_array_that_does_not_fit_fails_in_the_words_of_the_system(tmp_path, refusal):
+    assert "File too large" in refusal(10_000, _write_array, tmp_path)
 
 
 @pytest.mark.parametrize("num_bytes", [100, 1000, 3000, 6000])
-def test_a_limit_of_the_system_is_told_and_the_room_is_given_back(tmp_path, num_bytes, limit_size_of_files):
+def test_a_limit_of_the_system_is_told_and_the_room_is_given_back(tmp_path, num_bytes, refusal):
     index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0), dtype="float32")
-    pictures = write_pngs(tmp_path / "pictures", range(20))
-    limit_size_of_files(num_bytes)
-    with pytest.raises(IndexFolderError, match="^expected to write to .*p.index, but cannot: File too large; what"):
-        index.add(pictures, num_workers=0)
-    limit_size_of_files(None)
+    write_pngs(tmp_path / "pictures", range(20))
+    told = refusal(num_bytes, _add_pictures, tmp_path)
+    assert re.match("IndexFolderError: expected to write to .*p.index, but cannot: File too large; what", told)
     assert index.verify() == [] and not list((index.path / "segments").glob("*"))
-    assert index.add(pictures, num_workers=0).added == 20 and index.verify() == []
+    assert index.add(tmp_path / "pictures", num_workers=0).added == 20 and index.verify() == []
 
 
 @pytest.mark.parametrize(
