@@ -14,7 +14,7 @@ demo: setup
 	$(BIN)/spyglass demo --out .demo
 
 test: setup browser lint
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 faults: setup
 	$(BIN)/python -m pytest tests/test_faults.py tests/test_readers.py tests/test_damaged_indexes.py --all-faults -rP
