@@ -47,6 +47,9 @@ class Index:
         self._gallery: Gallery | None = None
         self._searcher: Searcher | None = None
 
+    def __repr__(self) -> str:
+        return f"Index({str(self.path)!r}, images={self._manifest.num_images}, version={self.version})"
+
     @classmethod
     def create(
         cls,

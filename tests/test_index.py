@@ -324,3 +324,9 @@ def test_info_needs_no_heavy_import(index):
     )
     ran = subprocess.run([sys.executable, "-c", script, str(index.path)], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == [str(NUM), "set()"] and ran.stderr == ""
+
+
+def test_it_says_what_it_is(tmp_path):
+    index = Index.create(tmp_path / "p.index", ToyEmbedder())
+    index.add(write_pngs(tmp_path / "pictures", range(2)), num_workers=0)
+    assert repr(index) == f"Index({str(tmp_path / 'p.index')!r}, images=2, version=1)"
