@@ -84,7 +84,8 @@ def _changes(index: Index, pictures: Path) -> Iterator[str]:
             write_pngs(pictures, range(number, number := number + rng.randint(1, 6)))
             index.add(pictures, num_workers=0, batch_size=2, commit_seconds=0.0)
         elif change == "update" and ids:
-            (pictures / rng.choice(ids)).write_bytes(png(number := number + 1))
+            (pictures / rng.choice(ids)).write_bytes(png(number))
+            number += 1  # no picture twice: copies would be one hit
             index.add(pictures, num_workers=0)
         elif change == "remove" and len(ids) > 10:
             gone = rng.sample(ids, 5)

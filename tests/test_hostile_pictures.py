@@ -21,13 +21,14 @@ COMMAND = """
 import json, resource, sys
 import retrieval
 from indexer import decoding
+from peak_memory import peak_kilobytes
 from toy import ToyEmbedder
 from ui.cli import run
 
 retrieval.Embedder = type("Toys", (), {"load": lambda *arguments, **options: ToyEmbedder(token_dim=0)})
 decoding.DECODE_SECONDS = float(sys.argv.pop(1))
 code = run(sys.argv[1:])
-peaks = [resource.getrusage(whose).ru_maxrss for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+peaks = [peak_kilobytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]
 print(json.dumps({"code": code, "kilobytes": peaks}), file=sys.stderr)
 """
 

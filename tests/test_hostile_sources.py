@@ -2,7 +2,6 @@
 
 import io
 import json
-import resource
 import subprocess
 import sys
 import tarfile
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mutations import mutated
+from peak_memory import peak_kilobytes
 from toy import ToyEmbedder, png
 
 from indexer import Index, corpus
@@ -97,7 +97,7 @@ def read_hostile_sources(folder: str, start: int, stop: int) -> None:
         except SpyglassError as refusal:
             error = str(refusal)
         print(json.dumps({"path": str(path), "error": error, "seconds": time.process_time() - began, **facts(items)}))
-    print(json.dumps({"kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    print(json.dumps({"kilobytes": peak_kilobytes()}))
 
 
 def facts(items: list) -> dict:

@@ -32,11 +32,11 @@ def index(tmp_path_factory) -> Index:
     """Forty pictures in three segments, with a price and a kind each."""
     folder = tmp_path_factory.mktemp("reranking")
     write_pngs(folder / "photos", range(NUM))
-    for number, start in enumerate((0, 10, 30, NUM)):
+    for number, seeds_of in enumerate((range(10), range(10, 30), range(30, NUM)), start=1):
         with open(folder / f"{number}.csv", "w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["path", "price", "kind"])
-            rows.writerows([f"photos/{seed:03d}.png", seed * 10, ("even", "odd")[seed % 2]] for seed in range(start))
+            rows.writerows([f"photos/{seed:03d}.png", seed * 10, ("even", "odd")[seed % 2]] for seed in seeds_of)
     index = Index.create(folder / "p.index", ToyEmbedder(), dtype="float32")
     for number in (1, 2, 3):
         index.add(folder / f"{number}.csv", num_workers=0)
