@@ -4,21 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from indexer.add_tokens import TokensReport
-    from indexer.hits import Hit
+    from indexer.changes.add_tokens import TokensReport
     from indexer.index import Index
     from indexer.ingest import AddReport
-    from indexer.pictures import EncodedPicture, ImageId
+    from indexer.searching.hits import Hit
+    from indexer.searching.pictures import EncodedPicture, ImageId
 
 __all__ = ["AddReport", "EncodedPicture", "Hit", "ImageId", "Index", "TokensReport"]
 
 _HOMES = {
     "AddReport": "indexer.ingest",
-    "EncodedPicture": "indexer.pictures",
-    "Hit": "indexer.hits",
-    "ImageId": "indexer.pictures",
+    "EncodedPicture": "indexer.searching.pictures",
+    "Hit": "indexer.searching.hits",
+    "ImageId": "indexer.searching.pictures",
     "Index": "indexer.index",
-    "TokensReport": "indexer.add_tokens",
+    "TokensReport": "indexer.changes.add_tokens",
 }
 
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-from indexer import merging
-from indexer.approximate_index import ApproximateIndex
-from indexer.factory_bucket import FactoryBucket
-from indexer.faiss_settings import device_for
-from indexer.flat_bucket import FlatBucket
-from indexer.manifest import DTYPES, WIDTHS
-from indexer.merging import Part
+from indexer.storage.manifest import DTYPES, WIDTHS
+from indexer.vectors import merging
+from indexer.vectors.approximate_index import ApproximateIndex
+from indexer.vectors.factory_bucket import FactoryBucket
+from indexer.vectors.faiss_settings import device_for
+from indexer.vectors.flat_bucket import FlatBucket
+from indexer.vectors.merging import Part
 from retrieval.errors import UsageError
 
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from indexer import archives, folders, remote, remote_folders, tables
-from indexer.image_files import read_file
-from indexer.item import PARENT, Item
-from indexer.origin import Origin
-from indexer.urls import is_url, path_of
+from indexer.sources import archives, folders, remote, remote_folders, tables
+from indexer.sources.image_files import read_file
+from indexer.sources.item import PARENT, Item
+from indexer.sources.origin import Origin
+from indexer.sources.urls import is_url, path_of
 from retrieval.errors import ImageError, SourceError, UsageError
 from retrieval.images import IMAGE_SUFFIXES
 

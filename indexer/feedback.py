@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from indexer import durable
+from indexer.storage import durable
 from indexer.unicode_text import is_unicode
 from retrieval.errors import DamagedError, UsageError
 

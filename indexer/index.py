@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from indexer import manifest, snapshots
-from indexer.durable import sole_writer
-from indexer.manifest import LOCK, WIDTHS, Manifest
-from indexer.records import Model
+from indexer.storage import manifest, snapshots
+from indexer.storage.durable import sole_writer
+from indexer.storage.manifest import LOCK, WIDTHS, Manifest
+from indexer.storage.records import Model
 from retrieval.errors import DamagedError, MismatchError, SpyglassError, UsageError
 
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from indexer.add_tokens import TokensReport
-    from indexer.compacting import CompactReport
-    from indexer.explaining import MatchExplanation
+    from indexer.changes.add_tokens import TokensReport
+    from indexer.changes.compacting import CompactReport
+    from indexer.changes.importing import ImportReport
+    from indexer.changes.reencoding import ReencodeReport
     from indexer.feedback import Judgment
-    from indexer.gallery import Gallery
-    from indexer.hits import Hit
-    from indexer.importing import ImportReport
     from indexer.ingest import AddReport
-    from indexer.judging import FeedbackReport
-    from indexer.near_duplicates import NearDuplicate
-    from indexer.pictures import EncodedPicture
-    from indexer.reencoding import ReencodeReport
-    from indexer.searcher import Searcher
-    from indexer.snapshots import Snapshot
+    from indexer.judgments.judging import FeedbackReport
+    from indexer.searching.explaining import MatchExplanation
+    from indexer.searching.gallery import Gallery
+    from indexer.searching.hits import Hit
+    from indexer.searching.near_duplicates import NearDuplicate
+    from indexer.searching.pictures import EncodedPicture
+    from indexer.searching.searcher import Searcher
+    from indexer.storage.snapshots import Snapshot
 
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Index:
         kept, for reranking: 0 (none) to 4096; an embedder without tokens makes it 0. Raises `IndexFolderError` or
         `UsageError`.
         """
-        from indexer import creating
+        from indexer.changes import creating
 
         path = Path(path)
         state = creating.create(
@@ -149,11 +149,12 @@ class Index:
         Known bytes are not encoded again: a renamed file keeps its vector and gets its new id, and an exact duplicate
         is a further name of the same hit. With `prune` ids are deleted that came from these sources and are not in them
         any more, once all is read; a source that gives no picture, where it gave some before, is a `SourceError`, and
-        where it cannot be read nothing is pruned (`indexer.pruning`). `retry_failed`, without sources, tries again what
-        could not be read by any run before. Also raises `SourceError`, `UsageError`, `LockedError` while another
-        process writes, `MismatchError`, `IndexFolderError` where the disk refuses (what was committed before stays).
+        where it cannot be read nothing is pruned (`indexer.changes.pruning`). `retry_failed`, without sources, tries
+        again what could not be read by any run before. Also raises `SourceError`, `UsageError`, `LockedError` while
+        another process writes, `MismatchError`, `IndexFolderError` where the disk refuses (what was committed before
+        stays).
         """
-        from indexer.add_config import AddConfig
+        from indexer.changes.add_config import AddConfig
         from indexer.ingest import Ingest
 
         config = AddConfig(
@@ -191,8 +192,8 @@ class Index:
         the next run. A picture that is gone or has changed is reported, and keeps what tokens it had. Images that are
         added later get as many. Raises `UsageError`, `LockedError`, `MismatchError`, `DamagedError`.
         """
-        from indexer.add_tokens import AddTokensConfig, TokensRun
-        from indexer.creating import token_bytes_of
+        from indexer.changes.add_tokens import AddTokensConfig, TokensRun
+        from indexer.changes.creating import token_bytes_of
 
         config = AddTokensConfig(
             token_bytes=token_bytes_of(self.embedder, token_bytes),
@@ -231,7 +232,7 @@ class Index:
         Raises `SourceError` where all would be dropped; `UsageError`, `LockedError`, `DamagedError`,
         `IndexFolderError`.
         """
-        from indexer.reencoding import ReencodeConfig, Reencoding
+        from indexer.changes.reencoding import ReencodeConfig, Reencoding
 
         config = ReencodeConfig(
             drop_missing=drop_missing,
@@ -258,7 +259,7 @@ class Index:
         They are found no more from then on; their rows stay on disk, for `restore`, until `compact`. With an id that
         the index does not have, nothing is removed. Raises `UsageError`, `LockedError`, `IndexFolderError`.
         """
-        from indexer import removing
+        from indexer.changes import removing
 
         with sole_writer(self.path / LOCK):
             state, num_removed = removing.remove(self.path, ids, where)
@@ -272,7 +273,7 @@ class Index:
         removed is gone for good. Ids, scores and the order of hits stay the same. Raises `UsageError`, `LockedError`,
         `DamagedError`, `IndexFolderError`.
         """
-        from indexer import compacting
+        from indexer.changes import compacting
 
         with sole_writer(self.path / LOCK):
             state, report = compacting.compact(self.path, keep_snapshots=keep_snapshots)
@@ -371,7 +372,7 @@ class Index:
 
     def search_many(self, queries: Sequence[Any], **options: Any) -> "list[list[Hit]]":
         """The hits of each query, as `search` gives them with the same `options`; faster than one by one."""
-        from indexer.search_config import SearchConfig
+        from indexer.searching.search_config import SearchConfig
 
         config = SearchConfig(**options)
         return self._unswept(lambda: self._open_searcher().search(queries, config))
@@ -382,7 +383,7 @@ class Index:
         That is before the model is loaded and before a picture is read: a wrong option, filter or column, a ranker that
         is none, a file or an id that is not there.
         """
-        from indexer.search_config import SearchConfig
+        from indexer.searching.search_config import SearchConfig
 
         config = SearchConfig(**options)
         self._unswept(lambda: self._open_searcher().check(pictures, config))
@@ -431,7 +432,7 @@ class Index:
         """
         import numpy as np
 
-        from indexer import near_duplicates
+        from indexer.searching import near_duplicates
 
         def groups() -> "list[list[NearDuplicate]]":
             gallery = self._open_gallery()
@@ -445,13 +446,13 @@ class Index:
 
         `size_bytes` is that of all files which the manifest names, `token_bytes` what an image's tokens may take.
         """
-        from indexer import ranker_folders
+        from indexer.judgments import ranker_folders
 
         return self._manifest.info() | {"rankers": ranker_folders.known(self.path, self._manifest.model)}
 
     def verify(self) -> list[str]:
         """Read every file of the index as it is now: a line for each that is not as it was written."""
-        from indexer import verifying
+        from indexer.changes import verifying
 
         return list(verifying.problems(self.path))
 
@@ -466,7 +467,7 @@ class Index:
 
         The same `seed` gives the same order, of which these are `offset` and after. Raises `UsageError`.
         """
-        from indexer import browsing
+        from indexer.searching import browsing
 
         return browsing.sample(self._open_gallery(), num_images, where, seed, offset)
 
@@ -475,7 +476,7 @@ class Index:
 
         Those are the places of their vectors in the plane in which they differ most (principal components).
         """
-        from indexer import browsing
+        from indexer.searching import browsing
 
         return browsing.embedding_map(self._open_gallery(), num_images, seed)
 
@@ -484,13 +485,13 @@ class Index:
 
         Raises `DamagedError`, `IndexFolderError`.
         """
-        from indexer import failures
+        from indexer.changes import failures
 
         return failures.read(self.path)
 
     def ranker_in_use(self) -> str | None:
         """The name of the ranker that was chosen with `use_ranker`; None for the one beside the model's weights."""
-        from indexer import ranker_choice
+        from indexer.judgments import ranker_choice
 
         return ranker_choice.read(self.path)
 
@@ -500,7 +501,7 @@ class Index:
         That holds for all processes at once, from their next search on. `name` is one of `info()["rankers"]`; raises
         `UsageError` for another, `IndexFolderError` where nobody may write.
         """
-        from indexer import ranker_choice
+        from indexer.judgments import ranker_choice
 
         known = self.info()["rankers"]
         if name is not None and name not in known:
@@ -525,7 +526,7 @@ class Index:
         Each vector is a list of its bucket's numbers; the schema's metadata tell the model. `import_` and other tools
         read it. Nothing is written by half. Raises `UsageError`, `DamagedError`, `SpyglassError` for a full disk.
         """
-        from indexer import exporting
+        from indexer.changes import exporting
 
         return self._unswept(lambda: exporting.export(self.path, self._manifest, Path(out), tokens=tokens))
 
@@ -533,10 +534,10 @@ class Index:
         """Add the rows of a file that an index of the same model was exported to.
 
         An id that is here already is replaced if its picture is another one, and left as it is if not; all rows are
-        added or none. `indexer.importing.import_file` makes an index of such a file. Raises `SourceError`,
+        added or none. `indexer.changes.importing.import_file` makes an index of such a file. Raises `SourceError`,
         `MismatchError`, `LockedError`, `IndexFolderError`.
         """
-        from indexer import importing
+        from indexer.changes import importing
 
         report = importing.import_file(file, self.path)
         self._move_to(manifest.read(self.path))
@@ -545,7 +546,7 @@ class Index:
     def _open_gallery(self) -> "Gallery":
         opened = self._gallery  # another thread may move on to a newer state meanwhile
         if opened is None:
-            from indexer import gallery
+            from indexer.searching import gallery
 
             opened = self._gallery = self._unswept(lambda: gallery.read(self.path, self._manifest, self._device))
         return opened
@@ -571,7 +572,7 @@ class Index:
     def _open_searcher(self) -> "Searcher":
         gallery = self._open_gallery()
         if self._searcher is None or self._searcher.gallery is not gallery:
-            from indexer.searcher import Searcher
+            from indexer.searching.searcher import Searcher
 
             self._searcher = Searcher(self.path, self._manifest, gallery, lambda: self.embedder)
         return self._searcher
@@ -583,7 +584,8 @@ class Index:
         `user` says whose judgment it is, "" for nobody in particular. Saying something else later supersedes it. Raises
         `UsageError`, which names the closest ids where the index has none such, `ImageError`, `IndexFolderError`.
         """
-        from indexer import feedback, judging
+        from indexer import feedback
+        from indexer.judgments import judging
 
         row = {"query": query, "image": image, "relevant": relevant, "user": user}
         (judgment,) = judging.Judge(self.path, self._image_table()).judge([row])
@@ -599,7 +601,7 @@ class Index:
         (`on_error` "stop"), or left out and reported ("skip"). What was recorded before, at the same `when`, is
         unchanged. Raises `DamagedError`, `IndexFolderError`.
         """
-        from indexer import judging
+        from indexer.judgments import judging
 
         return judging.record(self.path, self._image_table(), rows, on_error)
 
@@ -618,7 +620,7 @@ class Index:
 
     def _image_table(self) -> "pa.Table":
         """The id and uri of every image, from memory where a search has brought them there."""
-        from indexer import judging
+        from indexer.judgments import judging
 
         if self._gallery is not None:
             return self._gallery.catalog.live_rows(["id", "uri"])

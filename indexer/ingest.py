@@ -14,19 +14,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from indexer import committing, corpus, known_rows, pruning, retrying, tiers
-from indexer.add_config import AddConfig
+from indexer import corpus
 from indexer.buckets import width_of
-from indexer.decoding import Outcome, Task, decode_all
-from indexer.durable import writing
-from indexer.failures import FAILURES, Failures
-from indexer.ids import free_id
-from indexer.item import Item
-from indexer.known_rows import Known
-from indexer.manifest import publish, read
-from indexer.metadata_match import says_the_same
-from indexer.pending import Addition, Encoded, Pending
-from indexer.stored_rows import StoredRows
+from indexer.changes import committing, known_rows, pruning, retrying, tiers
+from indexer.changes.add_config import AddConfig
+from indexer.changes.failures import FAILURES, Failures
+from indexer.changes.ids import free_id
+from indexer.changes.known_rows import Known
+from indexer.changes.metadata_match import says_the_same
+from indexer.changes.pending import Addition, Encoded, Pending
+from indexer.changes.stored_rows import StoredRows
+from indexer.sources.decoding import Outcome, Task, decode_all
+from indexer.sources.item import Item
+from indexer.storage.durable import writing
+from indexer.storage.manifest import publish, read
 from retrieval.errors import ImageError, UsageError
 
 _MOST_PENDING = 32_768

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from indexer.describing import catalog_values, described_queries, described_rows
-from indexer.encoding import PictureEncoder
-from indexer.judged import judgments_of
-from indexer.query import combine
-from indexer.query_pixels import pixels_of
-from indexer.reranking import SAME_PICTURE
-from retrieval.described import similarity
+from indexer.searching.describing import catalog_values, described_queries, described_rows
+from indexer.searching.encoding import PictureEncoder
+from indexer.searching.judged import judgments_of
+from indexer.searching.query import combine
+from indexer.searching.query_pixels import pixels_of
+from indexer.searching.reranking import SAME_PICTURE
 from retrieval.errors import ImageError, IndexFolderError
-from retrieval.feedback_features import feedback_features
-from retrieval.metadata import MetadataColumns
-from retrieval.ranker_examples import RankingExamples, without_self
+from retrieval.reranking.described import similarity
+from retrieval.reranking.feedback_features import feedback_features
+from retrieval.reranking.metadata import MetadataColumns
+from retrieval.training.ranker_examples import RankingExamples, without_self
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from indexer import arrays, catalog, catalog_file, durable, token_files
-from indexer.catalog_file import CatalogFile
-from indexer.manifest import Manifest
+from indexer import catalog
 from indexer.names import num_duplicates
-from indexer.records import FileRecord, Rows, SegmentRecord, TombstoneRecord
+from indexer.storage import arrays, catalog_file, durable, token_files
+from indexer.storage.catalog_file import CatalogFile
+from indexer.storage.manifest import Manifest
+from indexer.storage.records import FileRecord, Rows, SegmentRecord, TombstoneRecord
 from retrieval.errors import DamagedError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer import token_files
 from indexer.segments import Segment
+from indexer.storage import token_files
 from retrieval.errors import DamagedError, UsageError
 
 if TYPE_CHECKING:

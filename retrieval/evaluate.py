@@ -7,12 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from retrieval.errors import UsageError
-from retrieval.evaluation_table import WITH_INTERVALS, Evaluation, EvaluationRow
+from retrieval.measuring.evaluation_table import WITH_INTERVALS, Evaluation, EvaluationRow
+from retrieval.measuring.oracle_dims import oracle_dims
+from retrieval.measuring.ranking import as_classes
+from retrieval.measuring.rival_dims import cut, energy_dims, random_dims, unit
+from retrieval.measuring.statistics import interval, resampled_means, spearman
 from retrieval.metrics import instance_ranks, retrieval_metrics
-from retrieval.oracle_dims import oracle_dims
-from retrieval.ranking import as_classes
-from retrieval.rival_dims import cut, energy_dims, random_dims, unit
-from retrieval.statistics import interval, resampled_means, spearman
 
 __all__ = ["CutEmbeddings", "Evaluation", "EvaluationRow", "evaluate"]
 
@@ -50,7 +50,7 @@ def evaluate(
     The query is `full` throughout. The gallery is, row by row, `vectors` ("adaptive"); prefixes of `full` of one
     length, of each width and of adaptive's mean; prefixes whose dims are adaptive's dealt out at random (the mean over
     three deals, from `seed`), or follow from the energy that an image keeps, at adaptive's mean; with `oracle`, also
-    dims chosen with the answers known (`retrieval.oracle_dims`), for each of the two tasks. Every prefix is
+    dims chosen with the answers known (`retrieval.measuring.oracle_dims`), for each of the two tasks. Every prefix is
     L2-normalised at its own length. The last row is the pixels less each image's mean, L2-normalised, which are their
     own queries, by class alone.
     """

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from retrieval import jpeg_images, pillow_images
 from retrieval.errors import ImageError
-from retrieval.image_limits import MAX_PIXELS
+from retrieval.pixels import jpeg_images, pillow_images
+from retrieval.pixels.image_limits import MAX_PIXELS
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Decoded", "Header", "decode", "read_header", "read_pixels", "squash"]
 

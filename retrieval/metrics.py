@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from retrieval.errors import UsageError
-from retrieval.ranking import ClassMembers, as_classes, as_pair, top_scores
+from retrieval.measuring.ranking import ClassMembers, as_classes, as_pair, top_scores
 
 CUT = 100
 """Where the rankings of mAP@100 and nDCG@100 end."""

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from retrieval.described import Described
 from retrieval.errors import UsageError
 from retrieval.layers.candidate_attention import CandidateAttention
 from retrieval.layers.token_match import TokenMatch
-from retrieval.metadata import MetadataColumns
-from retrieval.ranker_features import (
+from retrieval.reranking.described import Described
+from retrieval.reranking.metadata import MetadataColumns
+from retrieval.reranking.ranker_features import (
     NUM_FEEDBACK,
     CandidateContext,
     GlobalMatch,
@@ -107,7 +107,7 @@ class RelevanceAttention(nn.Module):
     def forward(
         self, queries: Described, candidates: Described, feedback_QKF: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """`feedback_QKF` (Q, K, 6) as `retrieval.feedback_features` gives them, or None for no feedback."""
+        """`feedback_QKF` (Q, K, 6) as `retrieval.reranking.feedback_features` gives them, or None for no feedback."""
         features_QKF, affinity_QKK = self.features(queries, candidates, feedback_QKF)
         lengths_QK2 = torch.stack(torch.broadcast_tensors(queries.dims[:, None], candidates.dims), dim=-1)
         hidden_QKC = self.embed(torch.cat([features_QKF, lengths_QK2.log() - _TYPICAL_LOG_DIM], dim=-1))
@@ -148,8 +148,8 @@ class DifferentiableSearchEngine(nn.Module):
     """Encoders and the scoring layer as one function of what they read, differentiable into all three.
 
     `document_encoder` and `query_encoder` turn documents and queries into `Described`: networks that read pixels
-    (`retrieval.encoders`), or `nn.Identity()` for what an index already holds. `attention` scores them, such as
-    `RelevanceAttention`.
+    (`retrieval.reranking.encoders`), or `nn.Identity()` for what an index already holds. `attention` scores them, such
+    as `RelevanceAttention`.
     """
 
     def __init__(

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from retrieval import weights_folder
-from retrieval.described import Described
 from retrieval.errors import UsageError, WeightsError
 from retrieval.layers.token_match import attend
 from retrieval.ranker import RankerConfig, RelevanceAttention
+from retrieval.reranking.described import Described
 
 _MOST_NUMBERS = 2**21  # in the largest tensor of a chunk of queries; about twelve of that size live at once
 
@@ -64,8 +64,8 @@ class Ranker:
     def score(self, queries: Described, candidates: Described, feedback: torch.Tensor | None = None) -> np.ndarray:
         """Relevance (Q, K) float32 of each query's K candidates: a logit, which compares those of one query.
 
-        `queries` (Q,), `candidates` (Q, K), `feedback` (Q, K, 6) as `retrieval.feedback_features` gives them. Many
-        queries are scored a chunk at a time, in some 100 MB.
+        `queries` (Q,), `candidates` (Q, K), `feedback` (Q, K, 6) as `retrieval.reranking.feedback_features` gives them.
+        Many queries are scored a chunk at a time, in some 100 MB.
         """
         num_queries = len(queries.dims)
         if candidates.dims.ndim != 2 or len(candidates.dims) != num_queries:

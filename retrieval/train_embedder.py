@@ -15,20 +15,20 @@ import torch
 
 from retrieval import distributed
 from retrieval.coatnet import CoAtNet
-from retrieval.complexity import complexity
 from retrieval.datasets import LabelledImages
-from retrieval.distort import distort
 from retrieval.energy_dimension import check_budget
 from retrieval.errors import MissingExtraError, UsageError
-from retrieval.fit_tokens import fit_tokens, local_features
 from retrieval.network import EmbedderNetwork
+from retrieval.pixels.complexity import complexity
+from retrieval.pixels.distort import distort
 from retrieval.projection import fit_projection, pooled_vectors
-from retrieval.shorten import prepare_ground, shorten
-from retrieval.train_config import TrainConfig
+from retrieval.training.fit_tokens import fit_tokens, local_features
+from retrieval.training.shorten import prepare_ground, shorten
+from retrieval.training.train_config import TrainConfig
 
 try:
-    from retrieval.learner import Learner
-    from retrieval.represent import represent, some_pictures
+    from retrieval.training.learner import Learner
+    from retrieval.training.represent import represent, some_pictures
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         f"expected the packages for training, found them incomplete ({error}); "

@@ -18,18 +18,18 @@ from retrieval.device import fast_autocast, resolve_device
 from retrieval.errors import MissingExtraError
 from retrieval.network import EmbedderNetwork
 from retrieval.projection import pooled_vectors
-from retrieval.ranker_examples import RankingExamples
-from retrieval.ranking_losses import RANKING_LOSSES
-from retrieval.schedule import drawn, warm_cosine
+from retrieval.training.ranker_examples import RankingExamples
+from retrieval.training.ranking_losses import RANKING_LOSSES
+from retrieval.training.schedule import drawn, warm_cosine
 
 try:
-    from retrieval import checkpoints
     from retrieval.augment import Augment
-    from retrieval.joint_config import JointConfig
-    from retrieval.joint_learner import JointLearner, shown_in, some_candidates, usable
-    from retrieval.learner import Learner, parameter_groups
-    from retrieval.represent import some_pictures
-    from retrieval.train_config import TrainConfig
+    from retrieval.training import checkpoints
+    from retrieval.training.joint_config import JointConfig
+    from retrieval.training.joint_learner import JointLearner, shown_in, some_candidates, usable
+    from retrieval.training.learner import Learner, parameter_groups
+    from retrieval.training.represent import some_pictures
+    from retrieval.training.train_config import TrainConfig
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         f"expected the packages for training, found them incomplete ({error}); "

@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from retrieval.device import resolve_device
 from retrieval.errors import MissingExtraError, UsageError
-from retrieval.ranker_examples import RankingExamples
-from retrieval.ranker_train_config import RankerTrainConfig
-from retrieval.ranking_losses import RANKING_LOSSES, RankingLoss, has_pair
-from retrieval.rerank_metrics import Sets, as_sets, relevance_of, validate_ranker
-from retrieval.schedule import drawn, warm_cosine
+from retrieval.training.ranker_examples import RankingExamples
+from retrieval.training.ranker_train_config import RankerTrainConfig
+from retrieval.training.ranking_losses import RANKING_LOSSES, RankingLoss, has_pair
+from retrieval.training.rerank_metrics import Sets, as_sets, relevance_of, validate_ranker
+from retrieval.training.schedule import drawn, warm_cosine
 
 try:
-    from retrieval import checkpoints
+    from retrieval.training import checkpoints
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         f"expected the packages for training, found them incomplete ({error}); "

@@ -18,7 +18,9 @@ from damage import Damage, damage
 from index_state import IndexState, state_of
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index, approximating, arrays
+from indexer import Index
+from indexer.storage import arrays
+from indexer.vectors import approximating
 from retrieval.errors import SpyglassError
 
 _SECONDS = 20.0

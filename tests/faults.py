@@ -22,8 +22,10 @@ from faulty_disk import ERRORS, Fault, FaultyDisk, faults_of
 from index_state import IndexState, embedder_of, state_of
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index, approximating, feedback, manifest
-from indexer.failures import FAILURES
+from indexer import Index, feedback
+from indexer.changes.failures import FAILURES
+from indexer.storage import manifest
+from indexer.vectors import approximating
 from retrieval.errors import IndexFolderError
 
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from toy import ToyEmbedder
 
-from indexer import Index, gallery, manifest, snapshots
+from indexer import Index
+from indexer.searching import gallery
+from indexer.storage import manifest, snapshots
 
 DEPTH = 10_000
 """More hits than any of these indexes has rows."""

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from toy import ToyEmbedder, flip_byte
 
-from indexer import Index, approximating, gallery, manifest, segments
+from indexer import Index, segments
 from indexer.catalog import Row
-from indexer.manifest import Manifest
-from indexer.records import Approximation, FileRecord, Model, SegmentRecord
+from indexer.searching import gallery
+from indexer.storage import manifest
+from indexer.storage.manifest import Manifest
+from indexer.storage.records import Approximation, FileRecord, Model, SegmentRecord
+from indexer.vectors import approximating
 from retrieval.errors import DamagedError
 
 MODEL = Model(name="toy", fingerprint="f00d" * 16, image_size=32)
@@ -78,7 +81,7 @@ def test_the_type_goes_by_size(num_rows, width, index_type, expected):
 
 @pytest.mark.parametrize("index_type", ["auto", "IVF16,PQ32x4fs", "IVF16,Flat", "HNSW16", "SQ8", "PCA32,IVF16,SQ8"])
 def test_most_is_found_scores_are_exact_and_recall_is_recorded(tmp_path, monkeypatch, index_type):
-    monkeypatch.setattr("indexer.faiss_factory.num_centroids", lambda index: 16)
+    monkeypatch.setattr("indexer.vectors.faiss_factory.num_centroids", lambda index: 16)
     vectors = clustered(NUM)
     record = written(tmp_path, vectors, index_type)
     known = record.approximations[WIDTH]

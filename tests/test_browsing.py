@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from toy import ToyEmbedder, write_coloured
 
 from indexer import Index
-from indexer.browsing import principal_plane
 from indexer.overview import format_of, overview
+from indexer.searching.browsing import principal_plane
 from retrieval.errors import UsageError
 
 

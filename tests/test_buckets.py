@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.buckets import BucketedIndex, width_of
-from indexer.factory_bucket import FactoryBucket
-from indexer.manifest import WIDTHS
+from indexer.storage.manifest import WIDTHS
+from indexer.vectors.factory_bucket import FactoryBucket
 from retrieval.errors import UsageError
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from retrieval.candidates import CandidateScores, candidate_scores, length_grid
 from retrieval.dimension import hard_cut
+from retrieval.training.candidates import CandidateScores, candidate_scores, length_grid
 
 
 def unit(rows: int, num_dims: int, seed: int) -> torch.Tensor:

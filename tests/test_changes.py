@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
-from indexer.known_rows import Known, KnownRows
+from indexer.changes.known_rows import Known, KnownRows
+from indexer.changes.pruning import vanished
 from indexer.names import num_duplicates
-from indexer.pruning import vanished
 from indexer.segments import Place
 from retrieval.errors import IndexFolderError, SourceError, UsageError
 
@@ -240,7 +240,7 @@ def test_prune_refuses_a_source_that_is_missing_or_empty(index, tmp_path, photos
 
 def test_prune_leaves_what_could_not_be_read(index, photos, tmp_path, monkeypatch):
     """A broken picture, a folder that may not be entered, an archive that breaks off: nothing of them has vanished."""
-    from indexer import folders
+    from indexer.sources import folders
 
     (photos / "sub").mkdir()
     (photos / "003.png").rename(photos / "sub" / "003.png")
@@ -331,9 +331,9 @@ def test_rows_that_came_without_tokens_are_renamed_and_copied_all_the_same(index
 
 
 def test_a_picture_that_waits_to_be_committed_keeps_no_pixels(index, photos):
-    from indexer.decoding import Outcome
-    from indexer.item import Item
-    from indexer.pending import Addition
+    from indexer.changes.pending import Addition
+    from indexer.sources.decoding import Outcome
+    from indexer.sources.item import Item
 
     addition = Addition(Item(id="a", uri="/a", source="s"), Outcome(sha256="s", pixels=np.zeros((2, 2, 3), np.uint8)))
     assert addition.without_pixels().outcome == Outcome(sha256="s")

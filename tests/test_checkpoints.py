@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.checkpoints import Log, digest_of, save_atomically
 from retrieval.datasets import LabelledImages
+from retrieval.training.checkpoints import Log, digest_of, save_atomically
 
 
 def test_a_log_goes_on_where_its_run_does(tmp_path):

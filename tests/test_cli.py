@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer import Index, manifest
+from indexer import Index
+from indexer.storage import manifest
 from retrieval import Ranker, __version__
 from retrieval.ranker import RankerConfig, RelevanceAttention
-from ui import cli, demo, indexing
+from ui import cli
+from ui.commands import demo, indexing
 from ui.printing import bar, plain, shorten, table
 
 NAMES = (

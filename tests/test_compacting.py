@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import ToyEmbedder, flip_byte, png, write_pngs
 
-from indexer import Index, gallery, manifest, row_blocks, segments
-from indexer.arrays import ArrayWriter
+from indexer import Index, segments
+from indexer.changes import row_blocks
+from indexer.searching import gallery
+from indexer.storage import manifest
+from indexer.storage.arrays import ArrayWriter
 from retrieval.errors import DamagedError, IndexFolderError, UsageError
 
 NUM = 20

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.complexity import complexity
 from retrieval.errors import UsageError
+from retrieval.pixels.complexity import complexity
 
 
 def flat(level: int = 128) -> np.ndarray:

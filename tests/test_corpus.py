@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index, corpus, tables
+from indexer import Index, corpus
+from indexer.sources import tables
 from retrieval.errors import ImageError, SourceError, UsageError
 
 

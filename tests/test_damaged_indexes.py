@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from toy import ToyEmbedder, write_pngs
 
-from indexer import Index, arrays, catalog_file
+from indexer import Index
+from indexer.storage import arrays, catalog_file
 from retrieval.errors import DamagedError, IndexFolderError
 
 

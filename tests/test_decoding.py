@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from toy import pixels_of, png
 
-from indexer import decoding
-from indexer.decoding import Task, decode_all
-from indexer.image_files import MAX_IMAGE_BYTES
-from indexer.item import Item
+from indexer.sources import decoding
+from indexer.sources.decoding import Task, decode_all
+from indexer.sources.image_files import MAX_IMAGE_BYTES
+from indexer.sources.item import Item
 
 
 def task(number: int, *, known_sha256: str | None = None, **fields) -> Task:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.described import Described, describe, similarity
 from retrieval.embedder import Embeddings
 from retrieval.errors import UsageError
+from retrieval.reranking.described import Described, describe, similarity
 from retrieval.tokens import Tokens
 
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from retrieval.distort import distort
+from retrieval.pixels.distort import distort
 
 
 def pictures(num: int, side: int = 64) -> np.ndarray:

@@ -17,11 +17,12 @@ import torch.multiprocessing as multiprocessing
 from test_train_embedder import TINY, labelled
 from torch import nn
 
-from retrieval import distributed, represent
+from retrieval import distributed
 from retrieval.distributed import Ranks, gather_rows, sum_over_ranks
 from retrieval.errors import UsageError
 from retrieval.layers.norm import BatchNormAct, SynchronisedBatchNorm, synchronise_batch_norms
 from retrieval.train_embedder import train
+from retrieval.training import represent
 
 CONFIG = replace(TINY, epochs=1, drop_path=0.0, learning_rate=0.1, warmup_epochs=0.0)
 SETS = labelled(4, 16, seed=0).with_unlabelled(labelled(2, 8, seed=2)), labelled(3, 8, seed=1)

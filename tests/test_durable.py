@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from indexer import durable
+from indexer.storage import durable
 from retrieval.errors import IndexFolderError, LockedError
 
 
@@ -64,7 +64,7 @@ def test_a_new_folder_is_whole_or_is_not_there(tmp_path):
 
 def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from indexer.durable import sole_writer\n"
+        "import sys; from pathlib import Path; from indexer.storage.durable import sole_writer\n"
         "with sole_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     lock = tmp_path / "lock"
@@ -86,7 +86,7 @@ def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
 
 def test_the_lock_of_a_dead_writer_is_free_though_its_children_live_on(tmp_path):
     script = (
-        "import subprocess, sys; from pathlib import Path; from indexer.durable import sole_writer\n"
+        "import subprocess, sys; from pathlib import Path; from indexer.storage.durable import sole_writer\n"
         "with sole_writer(Path(sys.argv[1])):\n"
         "    print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)\n"
         "    sys.stdin.read()"

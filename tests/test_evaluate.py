@@ -8,9 +8,9 @@ import pytest
 
 from retrieval.errors import UsageError
 from retrieval.evaluate import evaluate
+from retrieval.measuring.rival_dims import random_dims
+from retrieval.measuring.statistics import spearman
 from retrieval.metrics import instance_ranks, retrieval_metrics
-from retrieval.rival_dims import random_dims
-from retrieval.statistics import spearman
 
 
 def unit(rows):

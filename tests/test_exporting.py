@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import ToyEmbedder, flip_byte, png, write_pngs
 
-from indexer import Index, gallery, manifest, row_blocks
-from indexer.importing import ImportReport, import_file
+from indexer import Index
+from indexer.changes import row_blocks
+from indexer.changes.importing import ImportReport, import_file
+from indexer.searching import gallery
+from indexer.storage import manifest
 from retrieval.errors import DamagedError, IndexFolderError, MismatchError, SourceError, SpyglassError, UsageError
 from ui import cli
 
@@ -72,7 +75,7 @@ def test_there_and_back(index, exported, tmp_path):
 
 @pytest.mark.parametrize("block", [1, 5])
 def test_in_blocks_of_any_size(index, tmp_path, monkeypatch, block):
-    for module in ("indexer.row_blocks", "indexer.importing"):
+    for module in ("indexer.changes.row_blocks", "indexer.changes.importing"):
         monkeypatch.setattr(f"{module}.BLOCK", block)
     index.export(tmp_path / "p.parquet")
     import_file(tmp_path / "p.parquet", tmp_path / "copy.index")
@@ -234,7 +237,7 @@ def test_what_cannot_be_exported(index, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("indexer.durable.sync_file", full)
+        patched.setattr("indexer.storage.durable.sync_file", full)
         with pytest.raises(SpyglassError, match="cannot: No space left on device"):
             index.export(tmp_path / "p.parquet")
     assert (tmp_path / "p.parquet").read_text() == "what was there" and not list(tmp_path.glob(".*"))

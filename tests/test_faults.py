@@ -18,7 +18,8 @@ from faulty_disk import FAULTS, POWER_CUTS, FaultyDisk, faults_of
 from power_cut import UnsyncedFolder, kept, lost
 from toy import ToyEmbedder, write_pngs
 
-from indexer import Index, arrays, durable
+from indexer import Index
+from indexer.storage import arrays, durable
 from retrieval.errors import SpyglassError
 
 NUM_FAULTS = 6

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval import feedback_features as module
 from retrieval.errors import UsageError
-from retrieval.feedback_features import TEMPERATURE, Judgments, feedback_features
-from retrieval.ranker_features import NUM_FEEDBACK
+from retrieval.reranking import feedback_features as module
+from retrieval.reranking.feedback_features import TEMPERATURE, Judgments, feedback_features
+from retrieval.reranking.ranker_features import NUM_FEEDBACK
 
 seeds = st.integers(0, 10**6)
 

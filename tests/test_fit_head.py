@@ -11,8 +11,8 @@ from retrieval.coatnet import CONFIGS, CoAtNet
 from retrieval.dimension import whole_dims
 from retrieval.energy_dimension import EnergyDimension, fit_share
 from retrieval.errors import UsageError
-from retrieval.fit_head import HeadConfig, fit_head, network_around, with_energy_head
 from retrieval.network import EmbedderConfig, EmbedderNetwork
+from retrieval.training.fit_head import HeadConfig, fit_head, network_around, with_energy_head
 
 
 def embeddings(num: int, num_dims: int, seed: int) -> torch.Tensor:

@@ -8,9 +8,9 @@ from sklearn.decomposition import PCA
 
 from retrieval.coatnet import CONFIGS
 from retrieval.errors import UsageError
-from retrieval.fit_tokens import fit_tokens, local_features
 from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
 from retrieval.tokens import LocalTokens
+from retrieval.training.fit_tokens import fit_tokens, local_features
 
 
 def correlated(num: int = 400, num_channels: int = 12) -> torch.Tensor:

@@ -20,7 +20,7 @@ SECONDS_EACH = 5.0
 COMMAND = """
 import json, resource, sys
 import retrieval
-from indexer import decoding
+from indexer.sources import decoding
 from peak_memory import peak_kilobytes
 from toy import ToyEmbedder
 from ui.cli import run

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from retrieval import jpeg_images, pillow_images
 from retrieval.errors import ImageError
 from retrieval.images import IMAGE_SUFFIXES, Decoded, Header, decode, read_header, read_pixels, squash
+from retrieval.pixels import jpeg_images, pillow_images
 
 ORIENTATION = 0x0112
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from toy import ToyEmbedder, flip_byte, pixels_of, png, write_pngs
 
-from indexer import AddReport, Hit, Index, manifest
-from indexer.factory_bucket import FactoryBucket
+from indexer import AddReport, Hit, Index
+from indexer.storage import manifest
+from indexer.vectors.factory_bucket import FactoryBucket
 from retrieval.errors import DamagedError, ImageError, IndexFolderError, MismatchError, UsageError
 
 NUM = 60

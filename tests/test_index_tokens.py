@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import ToyEmbedder, pixels_of, png, write_pngs
 
-from indexer import Index, gallery, manifest, segments
+from indexer import Index, segments
 from indexer.catalog import Row
+from indexer.searching import gallery
+from indexer.storage import manifest
 from indexer.tokens import StoredTokens
 from retrieval.errors import DamagedError, LockedError, UsageError
 from retrieval.tokens import Tokens
@@ -263,7 +265,7 @@ def test_ctrl_c_keeps_the_segments_that_are_complete(bare, num_workers):
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_ctrl_c_in_the_midst_of_a_commit(bare, monkeypatch, moment):
-    from indexer import add_tokens
+    from indexer.changes import add_tokens
 
     publish, calls = add_tokens.publish, []
 

@@ -214,7 +214,7 @@ def test_ctrl_c_in_the_midst_of_a_commit(index, photos, monkeypatch, moment):
 def child(path: Path, source: Path) -> subprocess.Popen:
     """A process that indexes slowly, committing after each batch of four."""
     script = (
-        "import sys; from indexer import Index; from indexer.manifest import exists; from pathlib import Path\n"
+        "import sys; from indexer import Index; from indexer.storage.manifest import exists; from pathlib import Path\n"
         "from toy import ToyEmbedder\n"
         "toy = ToyEmbedder(seconds_per_image=0.005)\n"
         "path = Path(sys.argv[1])\n"

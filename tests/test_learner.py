@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from pytorch_metric_learning.losses import NTXentLoss
 from test_train_embedder import TINY
 
-from retrieval.learner import Learner
 from retrieval.network import EmbedderNetwork
+from retrieval.training.learner import Learner
 
 TEMPERATURE = 0.15
 

@@ -14,7 +14,7 @@ from toy import COLOURS, write_coloured
 from retrieval import Embedder, timm_weights
 from retrieval.coatnet import CoAtNet
 from ui.cli import run
-from ui.picture_sets import training_sets
+from ui.commands.picture_sets import training_sets
 
 SHORT = "--epochs 1 --batch-size 8 --image-size 32 --train-size 32".split()
 MICRO = ["--backbone", "coatnet_micro"]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import manifest
-from indexer.manifest import Manifest
-from indexer.records import FileRecord, Model, Rows, SegmentRecord, TombstoneRecord
+from indexer.storage import manifest
+from indexer.storage.manifest import Manifest
+from indexer.storage.records import FileRecord, Model, Rows, SegmentRecord, TombstoneRecord
 from retrieval.errors import DamagedError, IndexFolderError
 
 FILE = FileRecord(size=10, sha256="ab" * 32)

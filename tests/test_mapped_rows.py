@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import row_pieces
 from indexer.buckets import BucketedIndex
-from indexer.row_pieces import RowPieces
+from indexer.vectors import row_pieces
+from indexer.vectors.row_pieces import RowPieces
 from retrieval.errors import DamagedError
 
 

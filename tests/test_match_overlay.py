@@ -9,9 +9,9 @@ from toy import ToyEmbedder, png, write_pngs
 from toy_rankers import perturbed
 
 from indexer import Index
-from indexer.explaining import MatchExplanation
-from ui import match_overlay
-from ui.match_overlay import overlay, save_all, strongest_pairs
+from indexer.searching.explaining import MatchExplanation
+from ui.pictures import match_overlay
+from ui.pictures.match_overlay import overlay, save_all, strongest_pairs
 
 GREY = (128, 128, 128)
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from toy import COLOURS, coloured, write_coloured
 
-from retrieval.evaluation_table import Evaluation, EvaluationRow
+from retrieval.measuring.evaluation_table import Evaluation, EvaluationRow
 from ui.cli import run
-from ui.curve import draw_curve
-from ui.drawing import ticks as round_numbers
+from ui.pictures.curve import draw_curve
+from ui.pictures.drawing import ticks as round_numbers
 
 
 @pytest.fixture(scope="module")

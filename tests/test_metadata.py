@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval import metadata
 from retrieval.errors import UsageError
-from retrieval.metadata import CategoryColumn, MetadataColumns, NumberColumn
+from retrieval.reranking import metadata
+from retrieval.reranking.metadata import CategoryColumn, MetadataColumns, NumberColumn
 
 ROWS = [
     {"price": 10, "colour": "red"},

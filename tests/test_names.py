@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index, ranking
+from indexer import Index
 from indexer.names import Names, find, num_duplicates
+from indexer.searching import ranking
 
 
 def names_of(ids: list[str], sha256s: list[str], live: list[bool]) -> Names:
@@ -123,7 +124,7 @@ def test_pictures_are_grouped_by_the_name_that_a_condition_lets_through(tmp_path
 
 
 def test_judgments_of_any_name_count_for_the_picture(index):
-    from indexer.judged import judgments_of
+    from indexer.searching.judged import judgments_of
 
     index.record_feedback("000.png", "copy of 002.png", True)
     gallery = index._open_gallery()

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from toy import ToyEmbedder, pixels_of, png, write_pngs
 
-from indexer import Index, near_duplicates
-from indexer.components import Components
+from indexer import Index
+from indexer.searching import near_duplicates
+from indexer.searching.components import Components
 from retrieval.errors import UsageError
 
 NUM = 40

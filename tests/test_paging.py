@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from toy import ToyEmbedder, png, write_pngs
 from toy_rankers import perturbed, weighing
 
-from indexer import Index, ranking
-from indexer.factory_bucket import FactoryBucket
+from indexer import Index
+from indexer.searching import ranking
+from indexer.vectors.factory_bucket import FactoryBucket
 from retrieval.errors import UsageError
 
 NUM = 90

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from retrieval import ranker as ranker_module
-from retrieval.described import Described
 from retrieval.errors import UsageError
-from retrieval.metadata import CategoryColumn, MetadataColumns, NumberColumn
 from retrieval.ranker import DifferentiableSearchEngine, RankerConfig, RelevanceAttention
-from retrieval.ranker_features import NUM_FEEDBACK
+from retrieval.reranking.described import Described
+from retrieval.reranking.metadata import CategoryColumn, MetadataColumns, NumberColumn
+from retrieval.reranking.ranker_features import NUM_FEEDBACK
 
 COLUMNS = MetadataColumns(
     numbers=(NumberColumn(name="price", mean=2.0, spread=0.5),),

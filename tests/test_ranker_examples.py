@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_lists import embedded, found, toy_examples, unit
 
-from retrieval import ranker_examples, rerank_metrics
 from retrieval.embedder import Embeddings
 from retrieval.errors import UsageError
 from retrieval.metrics import retrieval_metrics
 from retrieval.ranker import RankerConfig, RelevanceAttention
-from retrieval.ranker_examples import labelled_examples, may_be_false, without_self
-from retrieval.rerank_metrics import average_precision, measures, similarities, validate_ranker
 from retrieval.tokens import Tokens
+from retrieval.training import ranker_examples, rerank_metrics
+from retrieval.training.ranker_examples import labelled_examples, may_be_false, without_self
+from retrieval.training.rerank_metrics import average_precision, measures, similarities, validate_ranker
 
 
 def pictures(vectors: list[list[float]], dims: list[int]) -> Embeddings:

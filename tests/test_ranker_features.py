@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval.described import Described
-from retrieval.ranker_features import CandidateContext, GlobalMatch, MetadataMatch, affinity, standardised
+from retrieval.reranking.described import Described
+from retrieval.reranking.ranker_features import CandidateContext, GlobalMatch, MetadataMatch, affinity, standardised
 
 rows_of_numbers = st.lists(st.floats(-100, 100), min_size=1, max_size=8)
 

@@ -17,10 +17,10 @@ from toy import COLOURS, coloured, write_coloured
 from indexer import Index, judged_lists
 from indexer.judged_lists import judged_examples
 from retrieval import Embedder
-from retrieval.metadata import MetadataColumns
 from retrieval.ranker_weights import Ranker
-from ui.learning_curve import best_row, draw_learning_curve
-from ui.ranker_report import RankerReport
+from retrieval.reranking.metadata import MetadataColumns
+from ui.commands.ranker_report import RankerReport
+from ui.pictures.learning_curve import best_row, draw_learning_curve
 
 SHORT = "--epochs 2 --batch-size 8 --candidates 8 --token-bytes 16 --device cpu".split()
 NUM_EACH = 6

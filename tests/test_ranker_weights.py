@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from toy_rankers import TOY, perturbed, weighing
 
 from retrieval import Ranker, ranker_weights, weights_folder
-from retrieval.described import Described
 from retrieval.errors import UsageError, WeightsError
-from retrieval.metadata import CategoryColumn, MetadataColumns, NumberColumn
+from retrieval.reranking.described import Described
+from retrieval.reranking.metadata import CategoryColumn, MetadataColumns, NumberColumn
 
 COLUMNS = MetadataColumns(
     numbers=(NumberColumn(name="price", mean=2.0, spread=0.5),),

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from retrieval.ranking import ClassMembers, as_classes, top_scores
+from retrieval.measuring.ranking import ClassMembers, as_classes, top_scores
 
 
 def test_classes_by_hand():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.ranking_losses import RANKING_LOSSES, has_pair, listwise, margin, pairwise, smooth_ap
+from retrieval.training.ranking_losses import RANKING_LOSSES, has_pair, listwise, margin, pairwise, smooth_ap
 
 SCORES = torch.tensor([[2.0, 0.5, 1.0], [0.0, 1.0, 9.0]])
 RELEVANT = torch.tensor([[True, False, False], [True, False, True]])

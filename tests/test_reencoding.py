@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from toy import ToyEmbedder, flip_byte, png, write_pngs
 
-from indexer import Index, draft, manifest
+from indexer import Index
+from indexer.storage import draft, manifest
 from retrieval.errors import LockedError, MismatchError, SourceError, UsageError
 from ui import cli
 

@@ -18,11 +18,12 @@ from toy import ToyEmbedder, png, write_pngs
 from web import Answers, cut_first, dripping, endless, failing_first, redirect, send, silent, web_server
 
 import retrieval
-from indexer import Index, corpus, image_files, remote
-from indexer.failures import Failures
-from indexer.item import Item
-from indexer.retrying import failed
-from indexer.urls import is_url, joined, path_of
+from indexer import Index, corpus
+from indexer.changes.failures import Failures
+from indexer.changes.retrying import failed
+from indexer.sources import image_files, remote
+from indexer.sources.item import Item
+from indexer.sources.urls import is_url, joined, path_of
 from retrieval.errors import ImageError, MissingExtraError, SourceError, UsageError
 from ui.cli import run
 

@@ -62,7 +62,7 @@ def test_what_cannot_be_asked_for(index):
         index.remove(["001.png"], where="true")
     with pytest.raises(UsageError, match="expected an SQL condition over id, uri"):
         index.remove(where="colour = 'red'")
-    from indexer.durable import sole_writer
+    from indexer.storage.durable import sole_writer
 
     with sole_writer(index.path / "lock"), pytest.raises(LockedError):
         index.remove(["001.png"])

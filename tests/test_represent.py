@@ -7,10 +7,10 @@ import pytest
 import torch
 from test_train_embedder import TINY, labelled, without_labels
 
-from retrieval import represent
 from retrieval.datasets import LabelledImages
 from retrieval.network import EmbedderNetwork
-from retrieval.represent import some_pictures, validate
+from retrieval.training import represent
+from retrieval.training.represent import some_pictures, validate
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,15 @@ from toy import ToyEmbedder, pixels_of, png, write_pngs
 from toy_rankers import TOY, perturbed, weighing
 from toy_rankers import config as toy_config
 
-from indexer import Index, judged, query, ranker_folders, reranking
-from indexer.encoding import PictureEncoder
+from indexer import Index
+from indexer.judgments import ranker_folders
+from indexer.searching import judged, query, reranking
+from indexer.searching.encoding import PictureEncoder
 from retrieval import Ranker, ranker_weights
-from retrieval.described import Described
 from retrieval.errors import ImageError, IndexFolderError, MismatchError, UsageError, WeightsError
-from retrieval.metadata import CategoryColumn, MetadataColumns, NumberColumn
 from retrieval.ranker import RelevanceAttention
+from retrieval.reranking.described import Described
+from retrieval.reranking.metadata import CategoryColumn, MetadataColumns, NumberColumn
 
 NUM = 40
 COLUMNS = MetadataColumns(

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.measuring.oracle_dims import _grid, oracle_dims
+from retrieval.measuring.rival_dims import cut, energy_dims, random_dims
 from retrieval.metrics import instance_ranks, retrieval_metrics
-from retrieval.oracle_dims import _grid, oracle_dims
-from retrieval.rival_dims import cut, energy_dims, random_dims
 
 
 def unit(rows):

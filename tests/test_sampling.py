@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pytorch_metric_learning.utils import common_functions
 
 from retrieval.errors import UsageError
-from retrieval.sampling import Sampler
-from retrieval.train_config import TrainConfig
+from retrieval.training.sampling import Sampler
+from retrieval.training.train_config import TrainConfig
 
 TWO_VIEWS = TrainConfig(batch_size=8, views=2)
 

@@ -13,11 +13,13 @@ import pytest
 from toy import ToyEmbedder, png, write_pngs
 from toy_rankers import perturbed, weighing
 
-from indexer import Index, ranker_folders
+from indexer import Index
+from indexer.judgments import ranker_folders
 from retrieval import Embedder
 from retrieval.errors import SourceError, UsageError
-from retrieval.metadata import MetadataColumns, NumberColumn
-from ui import explanation_files, query_list, search_options, search_sheet
+from retrieval.reranking.metadata import MetadataColumns, NumberColumn
+from ui.commands import query_list, search_options
+from ui.pictures import explanation_files, search_sheet
 
 NUM = 24
 

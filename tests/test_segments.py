@@ -8,11 +8,12 @@ import pyarrow as pa
 import pytest
 from toy import flip_byte
 
-from indexer import segments, token_files
+from indexer import segments
 from indexer.catalog import Row
-from indexer.manifest import Manifest
-from indexer.records import FileRecord, Model, Rows, SegmentRecord
 from indexer.segments import Place
+from indexer.storage import token_files
+from indexer.storage.manifest import Manifest
+from indexer.storage.records import FileRecord, Model, Rows, SegmentRecord
 from retrieval.errors import DamagedError, UsageError
 from retrieval.tokens import Tokens
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from toy import ToyEmbedder, png
 from toy_rankers import weighing
 
-from indexer import Index, ranking, selection
-from indexer.diversity import diversified, on_scale_of
-from indexer.grouping import Groups
+from indexer import Index
+from indexer.searching import ranking, selection
+from indexer.searching.diversity import diversified, on_scale_of
+from indexer.searching.grouping import Groups
 from retrieval.errors import UsageError
 
 NUM = 150

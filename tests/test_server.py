@@ -20,12 +20,12 @@ from toy import ToyEmbedder, png, write_pngs
 from indexer import Index
 from retrieval.errors import BusyError, DamagedError, UsageError
 from ui.server import create_app
+from ui.server_process import uvicorn_config
 from ui.service import timed_connection
 from ui.service.bounded_threads import BoundedThreads
 from ui.service.config import ServiceConfig
 from ui.service.fresh_index import FreshIndex
 from ui.service.listening import is_loopback, listen, url_of
-from ui.service.process import uvicorn_config
 from ui.service.query_batches import QueryBatches
 from ui.service.request_limits import RateLimit
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from retrieval.candidates import CandidateScores
 from retrieval.dimension import DimensionPredictor
 from retrieval.errors import UsageError
-from retrieval.recipes import RECIPES, RankingTerms, smallest_sufficient
-from retrieval.shorten import ShortenConfig, calibrate, correlation, prepare_ground, shorten
+from retrieval.training.candidates import CandidateScores
+from retrieval.training.recipes import RECIPES, RankingTerms, smallest_sufficient
+from retrieval.training.shorten import ShortenConfig, calibrate, correlation, prepare_ground, shorten
 
 NUM_DIMS, SHORT, LONG = 64, 8, 64
 CONFIG = ShortenConfig(

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from toy import ToyEmbedder, flip_byte, png, write_pngs
 
-from indexer import Index, manifest
+from indexer import Index
+from indexer.storage import manifest
 from retrieval.errors import DamagedError, IndexFolderError, MismatchError, UsageError
 
 

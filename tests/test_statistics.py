@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import UsageError
-from retrieval.statistics import average_ranks, interval, resampled_means, spearman
+from retrieval.measuring.statistics import average_ranks, interval, resampled_means, spearman
 
 
 def test_ranks_by_hand():

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from indexer import segments
 from indexer.catalog import Catalog, Row, join, table_of
-from indexer.catalog_file import CatalogFile
-from indexer.manifest import Manifest
-from indexer.records import FileRecord, Model, Rows, SegmentRecord
-from indexer.row_blocks import RowBlock
-from indexer.segment_writer import SegmentWriter
+from indexer.changes.row_blocks import RowBlock
+from indexer.changes.segment_writer import SegmentWriter
 from indexer.segments import Segment
+from indexer.storage.catalog_file import CatalogFile
+from indexer.storage.manifest import Manifest
+from indexer.storage.records import FileRecord, Model, Rows, SegmentRecord
 from indexer.stored_catalog import StoredCatalog
 from retrieval.errors import DamagedError
 
@@ -85,7 +85,7 @@ def test_a_row_of_a_later_group_is_found(tmp_path):
 @pytest.mark.parametrize("size", [3, 50])
 def test_what_is_put_together_is_read_in_few_groups(tmp_path, monkeypatch, size):
     """However small the blocks are that a segment is written in: a group costs as much to open as a file does."""
-    monkeypatch.setattr("indexer.segment_writer.ROW_GROUP", 100)
+    monkeypatch.setattr("indexer.changes.segment_writer.ROW_GROUP", 100)
     rows = [row(number, {"price": number}) for number in range(20 * size)]
     schema = table_of(rows[:1]).schema
     with SegmentWriter(tmp_path, "000001", schema, dtype="float16") as writer:
@@ -103,8 +103,8 @@ def test_what_is_put_together_is_read_in_few_groups(tmp_path, monkeypatch, size)
 def test_what_was_opened_is_read_after_it_was_swept(tmp_path, monkeypatch):
     rows = [row(number, {}) for number in range(300)]
     for size in (1 << 20, 1):  # read whole, mapped
-        monkeypatch.setattr("indexer.catalog_file.MAPPED", size)
-        monkeypatch.setattr("indexer.arrays.MAPPED", size)
+        monkeypatch.setattr("indexer.storage.catalog_file.MAPPED", size)
+        monkeypatch.setattr("indexer.storage.arrays.MAPPED", size)
         folder = tmp_path / str(size)
         segment = written(folder, "000001", rows)
         stored, vectors = StoredCatalog([segment]), segment.known_vectors(32, "float16")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import ImageError, UsageError
-from ui.thumbnails import Thumbnails, thumbnail
+from ui.pictures.thumbnails import Thumbnails, thumbnail
 
 
 def jpeg(width: int, height: int, colour=(30, 90, 200), **options) -> bytes:

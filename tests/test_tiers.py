@@ -5,9 +5,11 @@ import logging
 import pytest
 from toy import ToyEmbedder, flip_byte, png, write_pngs
 
-from indexer import Index, manifest, tiers
-from indexer.manifest import Manifest
-from indexer.records import FileRecord, Model, Rows, SegmentRecord
+from indexer import Index
+from indexer.changes import tiers
+from indexer.storage import manifest
+from indexer.storage.manifest import Manifest
+from indexer.storage.records import FileRecord, Model, Rows, SegmentRecord
 
 FILE = FileRecord(size=1, sha256="00" * 32)
 

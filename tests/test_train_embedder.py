@@ -15,18 +15,19 @@ import torch
 import torch.nn.functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from retrieval import represent, train_embedder
-from retrieval.checkpoints import Log
+from retrieval import train_embedder
 from retrieval.coatnet import CoAtNet
 from retrieval.datasets import LabelledImages
 from retrieval.errors import TrainingError, UsageError
-from retrieval.learner import Learner, parameter_groups
 from retrieval.network import EmbedderNetwork
 from retrieval.projection import fit_projection, pooled_vectors
-from retrieval.represent import learning_rate_schedule
-from retrieval.shorten import ShortenConfig
-from retrieval.train_config import TrainConfig
 from retrieval.train_embedder import network_with, train
+from retrieval.training import represent
+from retrieval.training.checkpoints import Log
+from retrieval.training.learner import Learner, parameter_groups
+from retrieval.training.represent import learning_rate_schedule
+from retrieval.training.shorten import ShortenConfig
+from retrieval.training.train_config import TrainConfig
 
 TINY = TrainConfig(
     backbone="coatnet_micro",
@@ -160,7 +161,7 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_train_embedder import TINY, labelled
-from retrieval import represent
+from retrieval.training import represent
 from retrieval.train_embedder import train
 
 original = represent.Augment.forward

@@ -12,19 +12,19 @@ from retrieval import Embedder, train_jointly
 from retrieval.augment import AugmentConfig
 from retrieval.coatnet import CONFIGS
 from retrieval.datasets import LabelledImages
-from retrieval.described import describe
-from retrieval.encoders import NetworkEncoder
 from retrieval.errors import TrainingError, UsageError
-from retrieval.joint_learner import JointLearner, shown_in, some_candidates, usable
-from retrieval.learner import Learner
 from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
 from retrieval.ranker import DifferentiableSearchEngine, RankerConfig, RelevanceAttention
-from retrieval.ranker_examples import RankingExamples, labelled_examples, without_self
-from retrieval.ranking_losses import pairwise
-from retrieval.rerank_metrics import validate_ranker
-from retrieval.train_config import TrainConfig
+from retrieval.reranking.described import describe
+from retrieval.reranking.encoders import NetworkEncoder
 from retrieval.train_jointly import JointConfig
 from retrieval.train_jointly import train_jointly as train
+from retrieval.training.joint_learner import JointLearner, shown_in, some_candidates, usable
+from retrieval.training.learner import Learner
+from retrieval.training.ranker_examples import RankingExamples, labelled_examples, without_self
+from retrieval.training.ranking_losses import pairwise
+from retrieval.training.rerank_metrics import validate_ranker
+from retrieval.training.train_config import TrainConfig
 
 BRIEF = JointConfig(
     steps=4,
@@ -175,7 +175,7 @@ def test_candidates_of_a_step_are_of_both_kinds_and_count():
 
 
 def describe_nothing(num: int):
-    from retrieval.described import Described
+    from retrieval.reranking.described import Described
 
     return Described(*(torch.zeros(num, 1) for _ in range(4)), torch.zeros(num, 0), torch.zeros(num, 0).long())
 

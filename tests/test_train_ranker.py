@@ -12,11 +12,11 @@ from toy_lists import NUM_DIMS, TOKEN_DIM, embedded, found, toy_examples
 from retrieval import train_ranker as module
 from retrieval.errors import TrainingError, UsageError
 from retrieval.ranker import RankerConfig, RelevanceAttention
-from retrieval.ranker_examples import labelled_examples
-from retrieval.ranking_losses import RANKING_LOSSES
-from retrieval.rerank_metrics import measures, relevance_of, similarities, validate_ranker
-from retrieval.schedule import drawn
 from retrieval.train_ranker import RankerTrainConfig, train_ranker
+from retrieval.training.ranker_examples import labelled_examples
+from retrieval.training.ranking_losses import RANKING_LOSSES
+from retrieval.training.rerank_metrics import measures, relevance_of, similarities, validate_ranker
+from retrieval.training.schedule import drawn
 
 SHORT = RankerTrainConfig(epochs=3, batch_size=8, learning_rate=1e-2, patience=3)
 

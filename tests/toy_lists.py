@@ -3,8 +3,8 @@
 import numpy as np
 
 from retrieval.embedder import Embeddings
-from retrieval.ranker_examples import RankingExamples, labelled_examples, without_self
 from retrieval.tokens import Tokens
+from retrieval.training.ranker_examples import RankingExamples, labelled_examples, without_self
 
 NUM_DIMS, TOKEN_DIM = 16, 8
 

@@ -3,8 +3,8 @@
 import torch
 
 from retrieval import Ranker
-from retrieval.metadata import MetadataColumns
 from retrieval.ranker import RankerConfig, RelevanceAttention
+from retrieval.reranking.metadata import MetadataColumns
 
 TOY = "f00d" * 16
 FEATURES = ("product", "cosine", "gain", "token0", "token1", "mean", "context1", "context2", "context4")

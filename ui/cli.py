@@ -13,7 +13,7 @@ import typer
 
 from retrieval import __version__
 from retrieval.errors import DamagedError
-from ui import (
+from ui.commands import (
     compacting,
     exporting,
     feedback,
@@ -70,7 +70,7 @@ def demo(
       spyglass demo
       spyglass demo --out /tmp/demo
     """
-    from ui import demo as show
+    from ui.commands import demo as show
 
     show.run(out, show_progress_bar=shows_bars())
 

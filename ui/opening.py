@@ -12,7 +12,8 @@ def open_index(folder: Path, device: Device = Device.auto, *, snapshot: int | No
 
     Raises `IndexFolderError` with the command that makes one where there is none.
     """
-    from indexer import Index, manifest
+    from indexer import Index
+    from indexer.storage import manifest
 
     if not manifest.exists(folder):
         make = shlex.join(["spyglass", "index", "PICTURES", "--index", str(folder)])
@@ -22,7 +23,8 @@ def open_index(folder: Path, device: Device = Device.auto, *, snapshot: int | No
 
 def open_or_create(folder: Path, model: str | None, device: Device, *, index_type: str | None, token_bytes: int | None):
     """The index in `folder`, made where there is none; raises `UsageError` for what only a new one takes."""
-    from indexer import Index, manifest
+    from indexer import Index
+    from indexer.storage import manifest
     from retrieval import Embedder
 
     if manifest.exists(folder):

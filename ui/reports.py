@@ -12,7 +12,7 @@ from ui.printing import bar, counted, display_width, one_line, shorten, size, ta
 
 if TYPE_CHECKING:
     from indexer import AddReport, Hit
-    from indexer.add_tokens import TokensReport
+    from indexer.changes.add_tokens import TokensReport
 
 MAX_DIM = 512
 _MOST_FAILURES = 20

@@ -1,4 +1,4 @@
-"""The HTTP service: the routes, and what they answer. `create_app` makes it; `ui.serving` runs it."""
+"""The HTTP service: the routes, and what they answer. `create_app` makes it; `ui.commands.serving` runs it."""
 
 import time
 from collections.abc import AsyncIterator, Iterable

@@ -24,13 +24,13 @@ from torch import nn
 
 from retrieval.dimension import DimensionPredictor, whole_dims
 from retrieval.embedder import Embedder
+from retrieval.measuring.oracle_dims import oracle_dims
+from retrieval.measuring.ranking import as_classes
+from retrieval.measuring.rival_dims import cut, energy_dims, random_dims
+from retrieval.measuring.statistics import interval, resampled_means, spearman
 from retrieval.metrics import instance_ranks, retrieval_metrics
-from retrieval.oracle_dims import oracle_dims
 from retrieval.projection import fit_projection
-from retrieval.ranking import as_classes
-from retrieval.rival_dims import cut, energy_dims, random_dims
-from retrieval.shorten import ShortenConfig, calibrate, prepare_ground, shorten
-from retrieval.statistics import interval, resampled_means, spearman
+from retrieval.training.shorten import ShortenConfig, calibrate, prepare_ground, shorten
 
 MEASURES = ("map@r", "recall@1", "instance_recall@1")
 ENDS = {"lowest": 32, "highest": 512}

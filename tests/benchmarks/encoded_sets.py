@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from retrieval.complexity import complexity
 from retrieval.datasets import LabelledImages, load_labelled
-from retrieval.distort import distort
 from retrieval.network import EmbedderNetwork
+from retrieval.pixels.complexity import complexity
+from retrieval.pixels.distort import distort
 from retrieval.projection import pooled_vectors
 
 PATHS = {

@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 from synthetic import Synthetic
 
-from indexer.row_pieces import RowPieces
+from indexer.vectors.row_pieces import RowPieces
 
 NUM_QUERIES = 100
 TOP_K = 10

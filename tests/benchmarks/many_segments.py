@@ -19,8 +19,10 @@ from pathlib import Path
 
 from synthetic import NoModel, Synthetic, picture, row
 
-from indexer import Index, manifest, segments, tiers
+from indexer import Index, segments
 from indexer.buckets import width_of
+from indexer.changes import tiers
+from indexer.storage import manifest
 
 NUM_SEGMENTS, NUM_ROWS = 200, 32
 NUM_FRESH, NUM_WARM = 5, 25

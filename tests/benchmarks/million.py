@@ -63,11 +63,13 @@ def main() -> None:
 
 
 def built(folder: Path, num: int) -> dict:
-    from indexer import Index, approximating, manifest
+    from indexer import Index
     from indexer.buckets import width_of
     from indexer.catalog import table_of
-    from indexer.row_blocks import RowBlock
-    from indexer.segment_writer import SegmentWriter
+    from indexer.changes.row_blocks import RowBlock
+    from indexer.changes.segment_writer import SegmentWriter
+    from indexer.storage import manifest
+    from indexer.vectors import approximating
 
     Index.create(folder, NoModel())
     state = manifest.read(folder)
@@ -116,7 +118,7 @@ def opened(folder: Path, num: int) -> dict:
     """In a fresh process: what opening, the first query and the others cost, and what they found."""
     import pandas  # noqa: F401  (importing is no part of opening, and Arrow imports it)
 
-    import indexer.searcher  # noqa: F401
+    import indexer.searching.searcher  # noqa: F401
     from indexer import Index
 
     queries = Synthetic(num).queries(NUM_QUERIES)

@@ -14,14 +14,14 @@ from encoded_sets import PATHS
 
 from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.embedder import Embedder
-from retrieval.fit_tokens import fit_tokens, local_features
-from retrieval.joint_config import JointConfig
 from retrieval.projection import fit_projection, pooled_vectors
-from retrieval.ranker_train_config import RankerTrainConfig
 from retrieval.ranker_weights import Ranker
 from retrieval.train_jointly import train_jointly
 from retrieval.train_ranker import train_ranker
-from ui.ranking_sets import found_examples
+from retrieval.training.fit_tokens import fit_tokens, local_features
+from retrieval.training.joint_config import JointConfig
+from retrieval.training.ranker_train_config import RankerTrainConfig
+from ui.commands.ranking_sets import found_examples
 
 
 def every(images: LabelledImages, step: int) -> LabelledImages:

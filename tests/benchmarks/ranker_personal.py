@@ -22,16 +22,16 @@ from encoded_sets import PATHS
 from ranker_table import Found, embed, relevance
 
 from retrieval.datasets import load_labelled
-from retrieval.described import describe
 from retrieval.embedder import Embedder
-from retrieval.feedback_features import Judgments, feedback_features
-from retrieval.metadata import MetadataColumns
+from retrieval.measuring.statistics import interval, resampled_means
 from retrieval.ranker import RankerConfig, RelevanceAttention
-from retrieval.ranker_examples import RankingExamples
-from retrieval.ranker_train_config import RankerTrainConfig
-from retrieval.rerank_metrics import average_precision, similarities
-from retrieval.statistics import interval, resampled_means
+from retrieval.reranking.described import describe
+from retrieval.reranking.feedback_features import Judgments, feedback_features
+from retrieval.reranking.metadata import MetadataColumns
 from retrieval.train_ranker import train_ranker
+from retrieval.training.ranker_examples import RankingExamples
+from retrieval.training.ranker_train_config import RankerTrainConfig
+from retrieval.training.rerank_metrics import average_precision, similarities
 
 COLOURS = ("lightness", "redness", "yellowness")
 NUM_DEPARTMENTS = 8

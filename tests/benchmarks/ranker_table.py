@@ -19,19 +19,19 @@ from encoded_sets import PATHS
 from torch import nn
 
 from indexer.buckets import BucketedIndex
-from indexer.reranking import expanded
+from indexer.searching.reranking import expanded
 from retrieval.datasets import load_labelled
-from retrieval.described import Described
 from retrieval.embedder import Embedder, Embeddings
+from retrieval.measuring.statistics import interval, resampled_means
 from retrieval.metrics import retrieval_metrics
-from retrieval.ranker_examples import RankingExamples, labelled_examples, without_self
-from retrieval.ranker_features import GlobalMatch, standardised
-from retrieval.ranker_train_config import RankerTrainConfig
 from retrieval.ranker_weights import Ranker
-from retrieval.rerank_metrics import similarities, validate_ranker
-from retrieval.statistics import interval, resampled_means
+from retrieval.reranking.described import Described
+from retrieval.reranking.ranker_features import GlobalMatch, standardised
 from retrieval.tokens import Tokens
 from retrieval.train_ranker import train_ranker
+from retrieval.training.ranker_examples import RankingExamples, labelled_examples, without_self
+from retrieval.training.ranker_train_config import RankerTrainConfig
+from retrieval.training.rerank_metrics import similarities, validate_ranker
 
 NUM_CANDIDATES = 100
 MEASURES = ("map@100", "map@r", "recall@1")

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from indexer import Index, reranking
+from indexer import Index
+from indexer.searching import reranking
 
 NUM_QUERIES, NUM_ROUNDS = 32, 5
 

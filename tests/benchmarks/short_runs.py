@@ -16,11 +16,11 @@ from retrieval import distributed
 from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.embedder import Embeddings
 from retrieval.evaluate import evaluate
-from retrieval.learner import Learner
 from retrieval.network import EmbedderNetwork
 from retrieval.projection import pooled_vectors
-from retrieval.represent import represent
 from retrieval.train_embedder import TrainConfig
+from retrieval.training.learner import Learner
+from retrieval.training.represent import represent
 
 IMAGE_SIZE = 80
 SHORT = TrainConfig(

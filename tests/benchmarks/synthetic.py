@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from indexer.catalog import Row
-from indexer.manifest import WIDTHS
-from indexer.pictures import EncodedPicture
+from indexer.searching.pictures import EncodedPicture
+from indexer.storage.manifest import WIDTHS
 
 NUM_TOPICS = 2000
 _GROUP, _OWN = 0.8, 0.7  # how far a group lies from its topic, and a picture from its group

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from indexer import Hit
-    from indexer.near_duplicates import NearDuplicate
+    from indexer.searching.near_duplicates import NearDuplicate
 
 Event = Mapping[str, Any]
 """What a visitor did: an `action` such as "only", "more", "less", "relevant" or "details", and with which `ref`."""

@@ -10,7 +10,7 @@ from retrieval.images import decode, read_pixels
 from ui.page.naming import name_of
 from ui.page.query_state import Crop, image_of, upload_of
 from ui.page.uploads import Uploads
-from ui.thumbnails import Thumbnails
+from ui.pictures.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from indexer import Index

@@ -5,7 +5,7 @@ import re
 import altair as alt
 import streamlit as st
 
-from indexer.ranker_folders import DEFAULT, NAME
+from indexer.judgments.ranker_folders import DEFAULT, NAME
 from retrieval.errors import SpyglassError
 from ui.page import comparison
 from ui.page.training import Training, TrainingOptions, curve

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from indexer import Index
-    from indexer.near_duplicates import NearDuplicate
     from indexer.overview import Overview
+    from indexer.searching.near_duplicates import NearDuplicate
 
 
 class View:

@@ -135,7 +135,7 @@ class Workbench:
         """The query's one picture beside a hit, with the places that are compared most; raises `SpyglassError`."""
         from PIL import Image
 
-        from ui.match_overlay import overlay
+        from ui.pictures.match_overlay import overlay
 
         ref = state.like[0]
         query, found = self.pictures.part(ref, state.crop), self.pictures.data(image_ref(hit.id))

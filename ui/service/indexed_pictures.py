@@ -6,7 +6,7 @@ from typing import NamedTuple
 from indexer import Index, corpus
 from retrieval.errors import ImageError
 from retrieval.images import read_header
-from ui.thumbnails import Thumbnails
+from ui.pictures.thumbnails import Thumbnails
 
 SIDES = (160, 320, 640)
 """Pixels of the longer side of the thumbnails that there are."""

@@ -1,0 +1,79 @@
+"""Which ranker a search uses: one of the index's own, a shipped one, or a folder; always one for the index's model."""
+
+from pathlib import Path
+from typing import Any
+
+from indexer.judgments import ranker_choice, ranker_folders
+from indexer.storage.records import Model
+from retrieval.errors import MismatchError, UsageError, WeightsError
+from retrieval.ranker_weights import Ranker
+
+
+class Rankers:
+    """The rankers at hand for the index in `folder`, made with `model`; each is read once."""
+
+    def __init__(self, folder: Path, model: Model):
+        self._folder = folder
+        self._model = model
+        self._loaded: dict[Path, tuple[int, Ranker]] = {}
+
+    def default(self) -> Ranker | None:
+        """The ranker beside the weights of the index's model, shipped or a folder; None where there is none for it."""
+        place = ranker_folders.beside(self._model.name)
+        ranker = None if place is None else self._load(place)
+        return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else None
+
+    def in_use(self) -> Ranker | None:
+        """The one that was chosen for the index; the default one where none was, or it is gone or for another model."""
+        name = ranker_choice.read(self._folder)
+        place = None if name is None else self._place_of(name)
+        ranker = None if place is None else self._load(place)
+        return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else self.default()
+
+    def find(self, ranker: Any = None) -> Ranker:
+        """A `Ranker` as it is, or by its name among the index's own, then the shipped ones, or else a folder.
+
+        None is the one in use. Raises `UsageError` where there is none, `WeightsError` for what is no ranker,
+        `MismatchError` for one that was trained for another model than the index's.
+        """
+        if ranker is None:
+            ranker = self.in_use()
+            if ranker is None:
+                raise UsageError(
+                    f"expected a ranker beside the model of {self._folder}, {self._model.name}, found none; "
+                    "name one, or train one with: spyglass train ranker"
+                )
+        if not isinstance(ranker, Ranker):
+            ranker = self._named(str(ranker))
+        if ranker.embedder != self._model.fingerprint:
+            model = f"{self._model.name} ({self._model.fingerprint[:12]})"
+            raise MismatchError(
+                f"expected a ranker trained for the model of {self._folder}, {model}, got {ranker.name}, trained for "
+                f"another ({ranker.embedder[:12]}); choose one for that model, or train one with: spyglass train ranker"
+            )
+        return ranker
+
+    def _place_of(self, name: str) -> Path | None:
+        place = ranker_folders.own(self._folder, name)
+        if place is None and "/" not in name and "\\" not in name:
+            place = ranker_folders.beside(name)
+        return Path(name) if place is None and name and Path(name).is_dir() else place
+
+    def _named(self, name: str) -> Ranker:
+        place = self._place_of(name)
+        if place is None:
+            there_are = ", ".join(map(repr, ranker_folders.known(self._folder, self._model))) or "none yet"
+            raise WeightsError(
+                f"expected the name of a ranker of {self._folder} ({there_are}), or a folder with its config.json and "
+                f"model.safetensors, got {name!r}"
+            )
+        return self._load(place)
+
+    def _load(self, folder: Path) -> Ranker:
+        try:
+            written = (folder / "model.safetensors").stat().st_mtime_ns  # it may be trained on while the index is open
+        except OSError:
+            written = 0  # what is wrong is told by the loading below
+        if folder not in self._loaded or self._loaded[folder][0] != written:
+            self._loaded[folder] = written, Ranker.load(folder)
+        return self._loaded[folder][1]

@@ -1,0 +1,1 @@
+"""What an evaluation is made of: rankings in chunks, rivals, oracles and intervals."""

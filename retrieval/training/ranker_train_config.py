@@ -1,0 +1,48 @@
+"""The settings of a training run of the ranker."""
+
+from dataclasses import asdict, dataclass
+
+from retrieval.errors import UsageError
+from retrieval.training.ranking_losses import RANKING_LOSSES
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankerTrainConfig:
+    """Settings of one training run of a ranker on a frozen embedder.
+
+    `batch_size`: queries a step, in equal shares from each set of examples. `num_candidates`: the most of a query's
+    candidates that a step looks at, drawn at random where there are more. `queries_per_epoch`: how many queries an
+    epoch shows; all that teach, when left out. `warmup`: the share of all steps in which the learning rate rises.
+    `patience`: epochs without a better validation mAP after which training stops.
+    """
+
+    loss: str = "pairwise"
+    epochs: int = 12
+    batch_size: int = 32
+    num_candidates: int = 100
+    queries_per_epoch: int | None = None
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    clip_norm: float = 1.0
+    patience: int = 4
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.loss not in RANKING_LOSSES:
+            raise UsageError(f"expected a loss among {', '.join(RANKING_LOSSES)}, got {self.loss!r}")
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        if self.num_candidates < 2:
+            raise UsageError(f"expected num_candidates of at least 2, a pair, got {self.num_candidates}")
+        if self.queries_per_epoch is not None and self.queries_per_epoch < 1:
+            raise UsageError(f"expected queries_per_epoch of at least 1, got {self.queries_per_epoch}")
+        if not self.learning_rate > 0:
+            raise UsageError(f"expected a learning_rate above 0, got {self.learning_rate}")
+        if not 0 <= self.warmup < 1:
+            raise UsageError(f"expected a warmup in [0, 1), the share of all steps, got {self.warmup}")
+
+    def to_dict(self) -> dict:
+        """Plain values, for checkpoints and config.json."""
+        return asdict(self)

@@ -1,0 +1,140 @@
+"""Teaching the dimension predictor on frozen pooled vectors: who needs more numbers, who gets by with fewer."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import trange
+
+from retrieval.dimension import DimensionPredictor
+from retrieval.errors import UsageError
+from retrieval.training.candidates import candidate_scores, length_grid
+from retrieval.training.recipes import RECIPES, Ground, RankingTerms
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortenConfig:
+    """Settings of the stage that teaches `d`.
+
+    `recipe`: one of `retrieval.training.recipes`. `budget`: the mean of `d` to keep, from both sides; each step works
+    at one of `budgets`, a range, so that lengths are right when the budget is moved later. `complexity_weight` asks
+    that log d correlate with log bits a pixel by `complexity_correlation` at least. `num_pictures`: how many of the
+    pictures to learn from at most; the time to find their candidates grows with its square.
+    """
+
+    recipe: str = "interpolated"
+    budget: float = 112.0
+    budgets: tuple[float, float] = (44.0, 144.0)
+    steps: int = 300
+    batch_size: int = 2048
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    budget_weight: float = 20.0
+    terms: RankingTerms = field(default_factory=RankingTerms)
+    complexity_weight: float = 10.0
+    complexity_correlation: float = 0.58
+    num_candidates: int = 64
+    num_pictures: int = 24_000
+
+    def __post_init__(self):
+        if self.recipe not in RECIPES:
+            raise UsageError(f"expected a recipe among {', '.join(RECIPES)}, got {self.recipe!r}")
+        if self.budget <= 0 or self.steps < 0:
+            raise UsageError(f"expected a positive budget and steps ≥ 0, got {self.budget}, {self.steps}")
+        if not 0 < self.budgets[0] <= self.budgets[1]:
+            raise UsageError(f"expected budgets that rise from above 0, got {self.budgets}")
+        if self.num_pictures < 2:
+            raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
+
+
+@torch.no_grad()
+def prepare_ground(
+    projection: nn.Linear,
+    pooled_NC: torch.Tensor,
+    distorted_NC: torch.Tensor,
+    targets_N: torch.Tensor,
+    complexity_N: torch.Tensor,
+    *,
+    min_dim: int,
+    max_dim: int,
+    num_candidates: int = 64,
+) -> Ground:
+    """What `shorten` learns on; `distorted_NC` is of distorted copies, `complexity_N` is log bits a pixel."""
+    full_ND, distorted_ND = (F.normalize(projection(pooled), dim=-1) for pooled in (pooled_NC, distorted_NC))
+    own_N, lengths_G = torch.arange(len(full_ND)), length_grid(min_dim, max_dim)
+    originals, kin = (
+        candidate_scores(queries, full_ND, own_N, lengths_G, num_candidates=num_candidates, own_first=own_first)
+        for queries, own_first in ((distorted_ND, True), (full_ND, False))
+    )
+    return Ground(
+        pooled=pooled_NC,
+        full=full_ND,
+        distorted=distorted_ND,
+        targets=targets_N,
+        complexity=complexity_N,
+        originals=originals,
+        kin=kin,
+    )
+
+
+def shorten(
+    predictor: DimensionPredictor,
+    ground: Ground,
+    config: ShortenConfig,
+    *,
+    seed: int = 0,
+    show_progress_bar: bool = False,
+) -> None:
+    """Train `predictor` in place, its last layer anew, and shift it so that the mean of `d` is the budget.
+
+    Queries are uncut, documents are cut: a document that is cut too short loses its own queries, and one that
+    intrudes on others' costs them their place, so the loss weighs both.
+    """
+    learn_from = RECIPES[config.recipe]
+    optimizer = torch.optim.AdamW(predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
+    shortest, longest = math.log(predictor.min_dim), math.log(predictor.max_dim)
+    torch.manual_seed(seed)
+    # A fresh predictor says one length for all, where correlation has no gradient to speak of but an infinite one.
+    nn.init.normal_(predictor.net[-1].weight, std=1e-2)
+    calibrate(predictor, ground.pooled, config.budget)
+    predictor.train()
+    for _ in trange(config.steps, desc="shorten", leave=False, disable=not show_progress_bar):
+        chosen_Q = torch.randperm(len(ground.pooled))[: config.batch_size]
+        dims_N = predictor(ground.pooled)
+        shift = float(torch.empty(()).uniform_(*map(math.log, config.budgets))) - math.log(config.budget)
+        shifted_N = (dims_N.log() + shift).clamp(shortest, longest).exp()
+        loss = learn_from(shifted_N, chosen_Q, ground, config.terms)
+        loss = loss + config.budget_weight * (dims_N.mean() / config.budget).log().square()
+        if config.complexity_weight:
+            follows = correlation(dims_N.log(), ground.complexity)
+            loss = loss + config.complexity_weight * (config.complexity_correlation - follows).relu().square()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    predictor.eval()
+    calibrate(predictor, ground.pooled, config.budget)
+
+
+def correlation(a_N: torch.Tensor, b_N: torch.Tensor) -> torch.Tensor:
+    """Pearson's correlation of two series, −1..1, a scalar; differentiable."""
+    a_N, b_N = a_N - a_N.mean(), b_N - b_N.mean()
+    return F.cosine_similarity(a_N, b_N, dim=0)
+
+
+@torch.no_grad()
+def calibrate(predictor: DimensionPredictor, pooled_NC: torch.Tensor, budget: float) -> None:
+    """Shift the predictor's last bias so that the mean of `d` over `pooled_NC` is `budget`, in place.
+
+    Where no bias gives that mean, the mean comes as near as the ends of `d` allow.
+    """
+    bias = predictor.net[-1].bias
+    trained = bias.clone()
+    low, high = -20.0, 20.0
+    for _ in range(40):
+        shift = (low + high) / 2
+        bias.copy_(trained + shift)
+        low, high = (shift, high) if predictor(pooled_NC).mean() < budget else (low, shift)

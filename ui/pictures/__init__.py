@@ -1,0 +1,1 @@
+"""Pictures that are drawn for people: contact sheets, curves, overlays, thumbnails."""
