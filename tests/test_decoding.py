@@ -130,7 +130,7 @@ def test_workers_import_neither_torch_nor_the_search():
 
 def test_a_worker_gives_itself_up_where_a_decoder_does_not_come_back():
     script = (
-        "import time; from indexer import decoding; decoding.DECODE_SECONDS = 0.5\n"
+        "import time; from indexer.sources import decoding; decoding.DECODE_SECONDS = 0.5\n"
         "decoding.decode = lambda data, image_size: time.sleep(60)\n"
         "decoding._decode_chunk([decoding._Request(b'x', None, None, None, None)], 16)"
     )
