@@ -1,15 +1,14 @@
 """The index: make one, open one, add pictures, search them."""
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from indexer import own_model
 from indexer.storage import manifest, snapshots
 from indexer.storage.durable import sole_writer
 from indexer.storage.manifest import LOCK, WIDTHS, Manifest
-from indexer.storage.records import Model
-from retrieval.errors import DamagedError, MismatchError, SpyglassError, UsageError
+from retrieval.errors import DamagedError, SpyglassError, UsageError
 
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from indexer.searching.near_duplicates import NearDuplicate
     from indexer.searching.pictures import EncodedPicture
     from indexer.searching.searcher import Searcher
+    from indexer.storage.records import Model
     from indexer.storage.snapshots import Snapshot
 
 
@@ -83,8 +83,9 @@ class Index:
     def open(
         cls, path: str | Path, embedder: Any = None, *, device: str = "auto", snapshot: int | None = None
     ) -> "Index":
-        """Open an index; `embedder` must be the one it was made with, and is loaded by its name when first needed.
+        """Open an index; `embedder` must be the one it was made with, wherever it was loaded from.
 
+        Where none is given, it is loaded by the name that it had then when it is first needed: a shipped one, a folder.
         `device` ("auto", "cpu", "cuda") is where the model and a plain scan run; `snapshot` the version of an earlier
         state to read instead of the newest (what is written follows the newest all the same). Raises
         `IndexFolderError` where there is no index, `UsageError` where there is no such snapshot, `DamagedError` where
@@ -93,7 +94,7 @@ class Index:
         path = Path(path)
         state = manifest.read(path) if snapshot is None else snapshots.read(path, snapshot)
         if embedder is not None:
-            _refuse_mismatch(path, state.model, embedder)
+            own_model.refuse_other(path, state.model, embedder)
         return cls(path, state, embedder, device, is_pinned=snapshot is not None)
 
     @property
@@ -114,14 +115,19 @@ class Index:
 
     @property
     def embedder(self) -> Any:
-        """The embedder, loaded by the name in the manifest where none was given; raises `MismatchError`."""
-        if self._embedder is None:
-            from retrieval import Embedder
+        """The embedder, loaded by the name in the manifest where none was given.
 
-            embedder = Embedder.load(self._manifest.model.name, device=self._device)
-            _refuse_mismatch(self.path, self._manifest.model, embedder)
+        Raises `MismatchError` where another bears that name now, `WeightsError` where none does.
+        """
+        if self._embedder is None:
+            embedder = own_model.load(self.path, self._manifest.model, self._device)
+            own_model.refuse_other(self.path, self._manifest.model, embedder)
             self._embedder = embedder
         return self._embedder
+
+    @property
+    def _model(self) -> "Model":
+        return own_model.found_at(self._manifest.model, self._embedder)
 
     def add(
         self,
@@ -225,6 +231,7 @@ class Index:
     ) -> "ReencodeReport":
         """Encode all images anew by another model, `embedder`; by default the one that bears the old one's name now.
 
+        Of the same model it is kept where it lies now, and nothing is encoded.
         Their pictures are read again from where they lie; ids, labels and columns stay. The old vectors serve until all
         new ones are there. Where a picture cannot be read, the report tells it and nothing is replaced; with
         `drop_missing` the index goes on without those images. What is encoded is kept every `commit_seconds` and at the
@@ -242,9 +249,7 @@ class Index:
             commit_seconds=commit_seconds,
         )
         if embedder is None:
-            from retrieval import Embedder
-
-            embedder = Embedder.load(self._manifest.model.name, device=self._device)
+            embedder = own_model.load(self.path, self._manifest.model, self._device)
         with sole_writer(self.path / LOCK):
             run = Reencoding(self.path, embedder, config)
             report = run.run()
@@ -448,7 +453,7 @@ class Index:
         """
         from indexer.judgments import ranker_folders
 
-        return self._manifest.info() | {"rankers": ranker_folders.known(self.path, self._manifest.model)}
+        return self._manifest.info() | {"rankers": ranker_folders.known(self.path, self._model)}
 
     def verify(self) -> list[str]:
         """Read every file of the index as it is now: a line for each that is not as it was written."""
@@ -574,7 +579,7 @@ class Index:
         if self._searcher is None or self._searcher.gallery is not gallery:
             from indexer.searching.searcher import Searcher
 
-            self._searcher = Searcher(self.path, self._manifest, gallery, lambda: self.embedder)
+            self._searcher = Searcher(self.path, self._manifest, gallery, self._model, lambda: self.embedder)
         return self._searcher
 
     def record_feedback(self, query: Any, image: str, relevant: bool, *, user: str = "") -> "Judgment":
@@ -629,12 +634,3 @@ class Index:
 
 def _fits(embedder: Any, state: Manifest) -> bool:
     return embedder is None or embedder.fingerprint == state.model.fingerprint
-
-
-def _refuse_mismatch(path: Path, model: Model, embedder: Any) -> None:
-    if embedder.fingerprint != model.fingerprint:
-        made, given = f"{model.name} ({model.fingerprint[:12]})", f"{embedder.name} ({embedder.fingerprint[:12]})"
-        raise MismatchError(
-            f"expected the model that {path} was built with, {made}, got {given}; use that one, or re-encode with: "
-            + shlex.join(["spyglass", "reencode", "--index", str(path), "--model", embedder.name])
-        )

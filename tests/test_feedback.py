@@ -252,7 +252,8 @@ def test_appends_and_compactions_in_any_sequence_read_back_as_the_union_in_order
 def child(folder: Path, code: str) -> subprocess.Popen:
     """A process in which `say(number)` appends a judgment on image `number` of its own user, the process's id."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from indexer import feedback; from indexer.storage import durable\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from indexer import feedback; from indexer.storage import durable\n"
         "def say(number):\n"
         "    feedback.append(Path(sys.argv[1]), [feedback.Judgment(\n"
         "        query='q', image=str(number), relevant=True, user=str(os.getpid()))])\n"

@@ -2,15 +2,23 @@
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retrieval.errors import IndexFolderError, UsageError
 from ui.options import Device
 
+if TYPE_CHECKING:
+    from indexer import Index
+    from retrieval import Embedder
 
-def open_index(folder: Path, device: Device = Device.auto, *, snapshot: int | None = None):
-    """The index in `folder`, as it is or as it was at a `snapshot`.
 
-    Raises `IndexFolderError` with the command that makes one where there is none.
+def open_index(
+    folder: Path, device: Device = Device.auto, *, model: str | None = None, snapshot: int | None = None
+) -> "Index":
+    """The index in `folder`, as it is or as it was at a `snapshot`; `model` says where its model lies now, if given.
+
+    Raises `IndexFolderError` with the command that makes one where there is none, `WeightsError` where no model lies,
+    `MismatchError` where another does.
     """
     from indexer import Index
     from indexer.storage import manifest
@@ -18,10 +26,12 @@ def open_index(folder: Path, device: Device = Device.auto, *, snapshot: int | No
     if not manifest.exists(folder):
         make = shlex.join(["spyglass", "index", "PICTURES", "--index", str(folder)])
         raise IndexFolderError(f"expected an index at {folder}, found none; make one with: {make}")
-    return Index.open(folder, device=device.value, snapshot=snapshot)
+    return Index.open(folder, _loaded(model, device), device=device.value, snapshot=snapshot)
 
 
-def open_or_create(folder: Path, model: str | None, device: Device, *, index_type: str | None, token_bytes: int | None):
+def open_or_create(
+    folder: Path, model: str | None, device: Device, *, index_type: str | None, token_bytes: int | None
+) -> "Index":
     """The index in `folder`, made where there is none; raises `UsageError` for what only a new one takes."""
     from indexer import Index
     from indexer.storage import manifest
@@ -33,8 +43,15 @@ def open_or_create(folder: Path, model: str | None, device: Device, *, index_typ
         if token_bytes is not None:
             add = shlex.join(["spyglass", "tokens", "--index", str(folder), "--tokens", str(token_bytes)])
             raise UsageError(f"expected --tokens for a new index alone, got {folder}, which is there; run {add}")
-        embedder = None if model is None else Embedder.load(model, device=device.value)
-        return Index.open(folder, embedder, device=device.value)
+        return open_index(folder, device, model=model)
     options = {"index_type": index_type, "token_bytes": token_bytes}
     given = {name: value for name, value in options.items() if value is not None}
     return Index.create(folder, Embedder.load(model, device=device.value), **given)
+
+
+def _loaded(model: str | None, device: Device) -> "Embedder | None":
+    if model is None:
+        return None
+    from retrieval import Embedder
+
+    return Embedder.load(model, device=device.value)

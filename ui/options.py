@@ -28,6 +28,12 @@ OfSnapshot = Annotated[
     int | None,
     typer.Option("--snapshot", metavar="N", min=0, help="Read an earlier state, as `snapshots` numbers them."),
 ]
+ModelPlace = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="NAME|DIR", help="Where the index's model lies, if it was moved.  [default: where it was]"
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Processes that decode pictures; 0: none but this.  [default: one a CPU]"),

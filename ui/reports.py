@@ -121,7 +121,7 @@ def info_text(facts: Mapping[str, Any]) -> str:
         ("size", size(facts["size_bytes"])),
         ("per image", "-" if per_image is None else size(per_image)),
         ("tokens", f"at most {size(facts['token_bytes'])} an image" if facts["token_bytes"] else "none"),
-        ("model", one_line(facts["model"])),
+        ("model", one_line(facts["model"]) + _gone_model(facts["model"])),
         ("version", " of ".join([str(facts["version"]), *filter(None, [facts["when"]])])),
         ("rankers", one_line(", ".join(facts["rankers"])) or "none"),
     ]
@@ -133,6 +133,12 @@ def info_text(facts: Mapping[str, Any]) -> str:
         for width, num in facts["buckets"].items()
     ]
     return "\n".join([*lines, "", table(["bucket", "images", "share", ""], buckets, right=(0, 1, 2))])
+
+
+def _gone_model(name: str) -> str:
+    from indexer.own_model import is_gone
+
+    return " (gone: say where it lies with --model DIR)" if is_gone(name) else ""
 
 
 def verify_text(problems: Sequence[str], index: Path) -> str:

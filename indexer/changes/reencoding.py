@@ -84,10 +84,14 @@ class Reencoding:
     def run(self) -> ReencodeReport:
         """Encode all images; whatever ends it early, what was encoded by then is kept for the next run.
 
-        Raises `SourceError` where all are missing, and would be dropped.
+        Where the index has this very model, only the name by which it goes now is kept. Raises `SourceError` where
+        all are missing, and would be dropped.
         """
         started, config = time.monotonic(), self.config
         if self.manifest.model.fingerprint == self.embedder.fingerprint:
+            if self.manifest.model.name != self.embedder.name:
+                self.manifest = self.manifest.following("reencode", model=self._draft.model)
+                publish(self.folder, self.manifest)
             return self._report(started, is_whole=True, unchanged=self.manifest.num_images)
         try:
             with closing(decode_again(self._wanted, self.embedder.image_size, config)) as decoded:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from indexer.own_model import is_folder
 from indexer.storage import durable
 from indexer.storage.records import Model
 from retrieval.errors import IndexFolderError, WeightsError
@@ -43,7 +44,7 @@ def own(folder: Path, name: str) -> Path | None:
 def beside(model: str) -> Path | None:
     """Where the ranker beside the weights of a model lies, which is a folder or the name of shipped weights, if any."""
     try:
-        place = Path(model) / "ranker" if _is_path(model) else shipped(f"weights/{model}/ranker")
+        place = Path(model) / "ranker" if is_folder(model) else shipped(f"weights/{model}/ranker")
     except WeightsError:  # this install lacks it, which is no reason to stop
         return None
     return place if (place / "config.json").is_file() else None
@@ -54,7 +55,7 @@ def known(folder: Path, model: Model) -> list[str]:
     place = beside(model.name)
     if place is None or _embedder_of(place) != model.fingerprint:
         return names(folder)
-    default = str(place) if _is_path(model.name) else model.name
+    default = str(place) if is_folder(model.name) else model.name
     return [*names(folder), *({default} - {*names(folder)})]
 
 
@@ -114,10 +115,6 @@ def _writing(home: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise IndexFolderError(f"expected to write to {home}, but cannot: {error.strerror or error}") from None
-
-
-def _is_path(model: str) -> bool:
-    return "/" in model or "\\" in model
 
 
 def _embedder_of(place: Path) -> str | None:

@@ -20,6 +20,7 @@ from indexer.searching.ranking import Ranked, Ranking
 from indexer.searching.search_config import SearchConfig
 from indexer.searching.selection import Selection
 from indexer.storage.manifest import Manifest
+from indexer.storage.records import Model
 from retrieval.errors import IndexFolderError, SpyglassError, UsageError
 
 if TYPE_CHECKING:
@@ -31,14 +32,17 @@ _log = logging.getLogger(__name__)
 
 
 class Searcher:
-    """Searches the index in the folder `path` as it was at `state`, whose vectors and tokens are the `gallery`."""
+    """Searches the index in the folder `path` as it was at `state`, whose vectors and tokens are the `gallery`.
 
-    def __init__(self, path: Path, state: Manifest, gallery: Gallery, load_embedder: Callable[[], Any]):
+    `model` is that of the state, by where it lies now.
+    """
+
+    def __init__(self, path: Path, state: Manifest, gallery: Gallery, model: Model, load_embedder: Callable[[], Any]):
         self.gallery = gallery
         self._path = path
         self._load_embedder = load_embedder
-        self._encoder = PictureEncoder(gallery, state.model, load_embedder)
-        self._rankers = Rankers(path, state.model)
+        self._encoder = PictureEncoder(gallery, model, load_embedder)
+        self._rankers = Rankers(path, model)
         # Queries have as many tokens as what they are compared with.
         self._token_bytes = max([state.token_bytes, *(segment.token_bytes for segment in state.segments)])
         self._judged = None

@@ -36,10 +36,11 @@ def start_of(
     """
     embedder, start = sources.embedder, None
     if sources.feedback is not None:
+        from indexer import own_model
         from indexer.judgments.rankers import Rankers
         from indexer.storage import manifest
 
-        rankers = Rankers(sources.feedback, manifest.read(sources.feedback).model)
+        rankers = Rankers(sources.feedback, own_model.found_at(manifest.read(sources.feedback).model, embedder))
         if init is not None:
             start = rankers.find(init)
         elif not (numbers or categories):

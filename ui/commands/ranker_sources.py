@@ -44,14 +44,7 @@ class RankerSources:
     @cached_property
     def index(self) -> "Index | None":
         """The index with the judgments; raises `MismatchError` if a model is named, and it is not the index's."""
-        if self.feedback is None:
-            return None
-        index = open_index(self.feedback, self.device)
-        if self.model is None:
-            return index
-        from indexer import Index
-
-        return Index.open(self.feedback, Embedder.load(self.model, device=self.device.value))
+        return None if self.feedback is None else open_index(self.feedback, self.device, model=self.model)
 
     @cached_property
     def embedder(self) -> Embedder:

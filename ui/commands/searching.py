@@ -11,7 +11,7 @@ from ui import model_folder
 from ui.commands import search_options as options
 from ui.endings import SKIPPED
 from ui.opening import open_index
-from ui.options import AsJson, Device, IndexFolder, OfSnapshot, OnDevice
+from ui.options import AsJson, Device, IndexFolder, ModelPlace, OfSnapshot, OnDevice
 from ui.printing import shows_bars
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def search(
     sheet: options.Sheet = None,
     explain: options.Explain = None,
     snapshot: OfSnapshot = None,
+    model: ModelPlace = None,
     device: OnDevice = Device.auto,
     as_json: AsJson = False,
     paths_only: options.PathsOnly = False,
@@ -100,7 +101,7 @@ def search(
         from ui.commands import query_list
 
         listed = query_list.read(batch)
-    target = open_index(index, device, snapshot=snapshot)
+    target = open_index(index, device, model=model, snapshot=snapshot)
     target.check_search([*queries, *asked["subtract"]], **asked)
     if listed is not None:
         from ui.commands import batch_search

@@ -7,7 +7,7 @@ import typer
 
 from retrieval.errors import MissingExtraError, UsageError
 from ui.opening import open_index
-from ui.options import Device, IndexFolder, OnDevice
+from ui.options import Device, IndexFolder, ModelPlace, OnDevice
 
 _RATE_ELSEWHERE = 50.0
 
@@ -38,6 +38,7 @@ def serve(
     max_batch: Annotated[
         int, typer.Option("--max-batch", metavar="N", min=1, help="Queries that go through the model at once.")
     ] = 32,
+    model: ModelPlace = None,
     device: OnDevice = Device.auto,
 ) -> None:
     """Answer searches over HTTP until told to stop; the API is described at /docs.
@@ -74,7 +75,7 @@ def serve(
         batch_milliseconds=batch_ms,
         max_batch=max_batch,
     )
-    server_process.run(open_index(index, device), config, listen(host, port))
+    server_process.run(open_index(index, device, model=model), config, listen(host, port))
 
 
 def _require_extra() -> None:

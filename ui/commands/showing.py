@@ -1,12 +1,11 @@
 """The command `spyglass ui`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ui.opening import open_index
-from ui.options import Device, IndexFolder, OnDevice
+from ui.options import Device, IndexFolder, ModelPlace, OnDevice
 
 
 def ui(
@@ -18,6 +17,7 @@ def ui(
         str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    model: ModelPlace = None,
     device: OnDevice = Device.auto,
 ) -> None:
     """Open a page to search an index, to look over its pictures, and to train rankers.
@@ -29,7 +29,7 @@ def ui(
       spyglass ui --index photos.index
       spyglass ui --index photos.index --port 8600 --no-browser
     """
-    target = open_index(Path(index), device)
+    target = open_index(index, device, model=model)
     target.info()
     from ui.page.server import serve
 

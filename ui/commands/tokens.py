@@ -7,7 +7,7 @@ import typer
 
 from ui.endings import SKIPPED
 from ui.opening import open_index
-from ui.options import AsJson, BatchSize, Device, IndexFolder, OnDevice, Workers
+from ui.options import AsJson, BatchSize, Device, IndexFolder, ModelPlace, OnDevice, Workers
 from ui.printing import shows_bars, to_json
 
 
@@ -16,6 +16,7 @@ def tokens(
     token_bytes: Annotated[
         int, typer.Option("--tokens", metavar="BYTES", help="How much the tokens of a picture may take.")
     ] = 1024,
+    model: ModelPlace = None,
     workers: Workers = None,
     batch_size: BatchSize = 64,
     device: OnDevice = Device.auto,
@@ -33,7 +34,7 @@ def tokens(
     """
     from ui import reports
 
-    target = open_index(index, device)
+    target = open_index(index, device, model=model)
     report = target.add_tokens(
         token_bytes=token_bytes, batch_size=batch_size, num_workers=workers, show_progress_bar=shows_bars()
     )

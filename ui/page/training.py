@@ -21,9 +21,10 @@ class TrainingOptions:
     num_candidates: int = 100
     learning_rate: float = 3e-3
 
-    def arguments(self, index: Path, out: Path, device: str) -> list[str]:
+    def arguments(self, index: Path, out: Path, device: str, model: str | None = None) -> list[str]:
         """The command line after `spyglass`; logs go to the folder `out`, the ranker into the index."""
         data = ["--data", self.data] if self.data else []
+        embedder = ["--model", model] if model else []
         options = {
             "--feedback": index,
             "--name": self.name,
@@ -33,18 +34,28 @@ class TrainingOptions:
             "--learning-rate": self.learning_rate,
             "--device": device,
         }
-        return ["train", "ranker", *data, *(str(part) for option in options.items() for part in option), "--json"]
+        return [
+            "train",
+            "ranker",
+            *data,
+            *embedder,
+            *(str(part) for option in options.items() for part in option),
+            "--json",
+        ]
 
 
 class Training:
-    """A run that starts at once; it goes on when the page is closed, and ends when the server does."""
+    """A run that starts at once; it goes on when the page is closed, and ends when the server does.
 
-    def __init__(self, index: Path, options: TrainingOptions, *, device: str = "auto"):
+    `model` says where that of the index lies, if it was moved.
+    """
+
+    def __init__(self, index: Path, options: TrainingOptions, *, model: str | None = None, device: str = "auto"):
         self.options = options
         self.was_stopped = False
         self._folder = Path(tempfile.mkdtemp(prefix="spyglass-training-"))
         self._report, self._messages = self._folder / "report.json", self._folder / "messages.txt"
-        arguments = options.arguments(index.absolute(), self._folder / "run", device)
+        arguments = options.arguments(index.absolute(), self._folder / "run", device, model)
         with self._report.open("wb") as report, self._messages.open("wb") as messages:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ui.cli", *arguments],

@@ -173,7 +173,8 @@ class Workbench:
         self._refuse_changes()
         if self.training is not None:
             self.training.forget()
-        self.training = Training(self.view.index.path, options)
+        index = self.view.index
+        self.training = Training(index.path, options, model=index.embedder.name)
 
     def close(self) -> None:
         """End the jobs that still run."""
