@@ -14,7 +14,7 @@ demo: setup
 	$(BIN)/spyglass demo --out .demo
 
 test: setup browser lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 faults: setup
 	$(BIN)/python -m pytest tests/test_faults.py tests/test_readers.py tests/test_damaged_indexes.py --all-faults -rP

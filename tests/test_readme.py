@@ -3,12 +3,14 @@
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import Answer
 from safetensors.torch import save_file
 
 from retrieval import timm_weights
@@ -60,41 +62,47 @@ def test_the_backbones(tmp_path, monkeypatch):
     assert names["features"].shape == (1, 512, 7, 7)
 
 
-@pytest.mark.parametrize("name", ["shell", "feedback", "years", pytest.param("train", marks=pytest.mark.slow)])
-def test_the_command_lines(folder, name, monkeypatch):
+WITHOUT_A_MODEL = {"info", "verify", "remove", "snapshots", "compact", "export"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shell", "feedback", "years", "train"])
+def test_the_command_lines(folder, name, monkeypatch, spyglass):
+    """In a shell where that is quick; the others, which would load torch and the model each time, in this process."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.chdir(folder)
     for line in block(name).strip().splitlines():
-        run = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=300)
-        assert run.returncode == 0, f"{line}\n{run.stderr}"
-        assert run.stdout.strip(), line
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "spyglass", line
+        if arguments[0] in WITHOUT_A_MODEL:
+            run = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+            answer = Answer(run.returncode, run.stdout, run.stderr)
+        else:
+            answer = spyglass(*arguments)
+        assert answer.code == 0, f"{line}\n{answer.err}"
+        assert answer.out.strip(), line
 
 
-def test_asking_the_service(folder):
-    spyglass = [sys.executable, "-m", "ui.cli"]
-    run = subprocess.run(
-        [*spyglass, "index", folder / "photos", "--index", folder / "served.index", "--label-from", "parent"],
-        cwd=ROOT,
-        capture_output=True,
-    )
-    assert run.returncode == 0, run.stderr
+def test_asking_the_service(folder, monkeypatch, spyglass, capsys):
+    index = folder / "served.index"
+    assert spyglass("index", folder / "photos", "--index", index, "--label-from", "parent").code == 0
+    monkeypatch.setenv("SPYGLASS_API_KEY", "")
+    monkeypatch.chdir(folder)
+    command = [sys.executable, "-m", "ui.cli", "serve", "--index", index, "--port", "0"]
     with subprocess.Popen(
-        [*spyglass, "serve", "--index", folder / "served.index", "--port", "0"],
-        cwd=ROOT,
-        env={**os.environ, "SPYGLASS_API_KEY": ""},
-        stdout=subprocess.PIPE,
-        text=True,
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     ) as service:
         try:
             address = service.stdout.readline().strip()
-            script = folder / "ask.py"
-            script.write_text(block("serve").replace("http://127.0.0.1:8000", address))
-            run = subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=120)
+            names = {}
+            exec(block("serve").replace("http://127.0.0.1:8000", address), names)
+            names["client"].close()
         finally:
             service.terminate()
     assert service.returncode == 0
-    assert run.returncode == 0, run.stderr
-    assert [line.split()[1].startswith("boats/") for line in run.stdout.splitlines()] == [True] * 3
-    assert len(list((folder / "served.index" / "feedback").iterdir())) == 1
+    hits = capsys.readouterr().out.splitlines()
+    assert [line.split()[1].startswith("boats/") for line in hits] == [True] * 3
+    assert len(list((index / "feedback").iterdir())) == 1
 
 
 def test_every_link_to_a_file_leads_somewhere():
