@@ -1,6 +1,6 @@
 # make demo   sample pictures -> index -> search -> a contact sheet
 # make test   lint and the whole test suite
-# make faults every file-system call of every write to an index killed and failed, and 2,000 damaged indexes: most of an hour
+# make faults every file-system call of every write to an index killed and failed, and 2,000 damaged indexes: half an hour
 # make weights DATA=DIR   the shipped weights anew: about two hours on two cores; goes on where it was cut short
 # All set up .venv first, once; delete .venv to start over.
 
@@ -17,7 +17,7 @@ test: setup browser lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 faults: setup
-	$(BIN)/python -m pytest tests/test_faults.py tests/test_readers.py tests/test_damaged_indexes.py --all-faults -rP
+	$(BIN)/python -m pytest tests/test_faults.py tests/test_readers.py tests/test_damaged_indexes.py --all-faults --verbose --capture=no
 
 DATA ?= ../shared/data
 WEIGHTS := .weights

@@ -3,6 +3,7 @@
 Meant for a process of its own: it forks a child for each fault, so it must hold no thread but this one.
 """
 
+import gc
 import json
 import os
 import random
@@ -11,6 +12,8 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -23,6 +26,7 @@ from index_state import IndexState, embedder_of, state_of
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index, feedback
+from indexer.changes import failures
 from indexer.changes.failures import FAILURES
 from indexer.storage import manifest
 from indexer.vectors import approximating
@@ -46,10 +50,12 @@ class Operation(NamedTuple):
 
 @dataclass(kw_only=True)
 class Report:
-    """The calls of an operation, how many faults were tried, rows lost in all of them, and whatever else was wrong."""
+    """The calls of an operation, how many faults were tried, how many different folders they left, rows lost in all of
+    them, and whatever else was wrong."""
 
     calls: list[str]
     num_faults: int = 0
+    num_left: int = 0
     num_rows_lost: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -144,12 +150,12 @@ OPERATIONS = {
 
 
 CARELESS = Operation(_build, lambda place: _publish_carelessly(place.index))
-"""What no write to an index may be like: the manifest is written where it lies, and not synced."""
+"""What no write to an index may be like: the manifest, of fewer rows, is written where it lies, and not synced."""
 
 
 def _publish_carelessly(index: Path) -> None:
     state = manifest.read(index)
-    following = state.following(widths=state.widths)
+    following = state.following(segments=state.segments[:1])
     for path in (index / "history" / f"{following.version:06d}.json", index / "manifest.json"):
         path.write_bytes(following.to_bytes())
 
@@ -167,6 +173,7 @@ def run(name: str, folder: Path, most: int | None = None) -> Report:
     faiss.omp_set_num_threads(1)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+    gc.freeze()  # what is here already is not looked through, and so not copied, in each child
     trials = _Trials(OPERATIONS.get(name, CARELESS), folder, folder / f"disk of {name}")
     faults = faults_of(trials.calls)
     if most is not None and most < len(faults):
@@ -176,8 +183,15 @@ def run(name: str, folder: Path, most: int | None = None) -> Report:
         for problem in trials.problems(fault):
             call = [*trials.calls, "the end"][fault.number]
             report.problems.append(f"{name}: {fault.kind} at call {fault.number}, {call}: {problem}")
-    report.num_faults, report.num_rows_lost = len(faults), trials.num_rows_lost
+    report.num_faults, report.num_left = len(faults), trials.num_left
+    report.num_rows_lost = trials.num_rows_lost
     return report
+
+
+class _StoppedClock(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2025, 1, 31, tzinfo=tz)
 
 
 class _Outcome(NamedTuple):
@@ -189,8 +203,18 @@ class _Outcome(NamedTuple):
     unseen: Sequence[str] = ()
 
 
+class _Left(NamedTuple):
+    """What is wrong with a folder that a fault has left, at once and after another run, and how many rows are lost."""
+
+    problems: tuple[str, ...]
+    num_rows_lost: int = 0
+
+
 class _Trials:
-    """One operation, over and over from the same start, with one fault each time."""
+    """One operation, over and over from the same start, with one fault each time.
+
+    Ids and times are the same every time, and so are most of the folders that are left: each is looked at once.
+    """
 
     def __init__(self, operation: Operation, folder: Path, disk: Path):
         self._run, self._sweeps = operation.run, operation.sweeps
@@ -209,35 +233,51 @@ class _Trials:
         self._failures, self._num_files = self._failed_ids(), self._count_files()
         after = self._state()
         self._states = [before, *self._states_between(), after]
+        self._left: dict[tuple, _Left] = {}
         self.num_rows_lost = 0
+
+    @property
+    def num_left(self) -> int:
+        return len(self._left)
 
     def problems(self, fault: Fault) -> Iterator[str]:
         """Suffer a fault; say what is not as it should be, at once and after another run."""
         self._reset()
         outcome = self._fork(fault)
+        if (outcome is None) != (fault.kind not in ERRORS):
+            yield f"expected it to happen, got {outcome}"
+        if outcome is not None and outcome.error:
+            reason = os.strerror(ERRORS[fault.kind])
+            if not outcome.is_ours or reason not in outcome.error or "\n" in outcome.error:
+                yield f"expected an IndexFolderError of one line with {reason!r}, got {outcome.error}"
+        is_done = fault.number == len(self.calls) or (outcome is not None and not outcome.error)
+        what = (is_done, self._files())
+        if what not in self._left:
+            self._left[what] = self._look(is_done)
+        left = self._left[what]
+        self.num_rows_lost += left.num_rows_lost
+        yield from left.problems
+
+    def _look(self, is_done: bool) -> _Left:
+        problems, num_rows_lost = [], 0
         try:
-            if (outcome is None) != (fault.kind not in ERRORS):
-                yield f"expected it to happen, got {outcome}"
-            if outcome is not None and outcome.error:
-                reason = os.strerror(ERRORS[fault.kind])
-                if not outcome.is_ours or reason not in outcome.error or "\n" in outcome.error:
-                    yield f"expected an IndexFolderError of one line with {reason!r}, got {outcome.error}"
             state = self._state()
-            self._count_lost(state)
+            num_rows_lost = self._num_lost(state)
             if state not in self._states:
-                yield "expected a state that was published, got another"
-            is_done = fault.number == len(self.calls) or (outcome is not None and not outcome.error)
+                problems.append("expected a state that was published, got another")
             if is_done and state != self._states[-1]:
-                yield "expected all to be done, as was said, got an earlier state"
-            outcome = self._fork(None)
+                problems.append("expected all to be done, as was said, got an earlier state")
+            outcome = self._fork(None, seed=1)
             if outcome is None or outcome.error:
-                yield f"expected the next run to succeed, got {outcome}"
+                problems.append(f"expected the next run to succeed, got {outcome}")
             if self._state() != self._states[-1] or self._failed_ids() != self._failures:
-                yield "expected the next run to end as one on a sound disk, got another state"
+                problems.append("expected the next run to end as one on a sound disk, got another state")
             if self._sweeps and self._count_files() != self._num_files:
-                yield f"expected {self._num_files} files to be left by the next run, got {self._count_files()}"
+                found = self._count_files()
+                problems.append(f"expected {self._num_files} files to be left by the next run, got {found}")
         except Exception as error:
-            yield f"expected a sound index, got {type(error).__name__}: {error}"
+            problems.append(f"expected a sound index, got {type(error).__name__}: {error}")
+        return _Left(tuple(problems), num_rows_lost)
 
     def _reset(self) -> None:
         shutil.rmtree(self._disk, ignore_errors=True)
@@ -263,9 +303,18 @@ class _Trials:
             shutil.copy(self._place.index / "history" / f"{version:06d}.json", self._place.index / "manifest.json")
             yield state_of(self._place.index, self._queries)
 
-    def _count_lost(self, state: IndexState | None) -> None:
+    def _num_lost(self, state: IndexState | None) -> int:
         always_there = set.intersection(*(set(state.rows) if state else set() for state in self._states))
-        self.num_rows_lost += len(always_there - set(state.rows if state else ()))
+        return len(always_there - set(state.rows if state else ()))
+
+    def _files(self) -> frozenset[tuple[str, bytes | None]]:
+        """All that is in the folder: names and contents, but for the ids of processes."""
+        found = []
+        for path in self._disk.rglob("*"):
+            content = path.read_bytes() if path.is_file() else None
+            is_lock = path == self._place.index / manifest.LOCK
+            found.append((str(path), content and (b"" if is_lock else sha256(content).digest())))
+        return frozenset(found)
 
     def _count_files(self) -> int:
         """How many there are, but for judgments that may be being written: those are left alone for an hour."""
@@ -275,13 +324,15 @@ class _Trials:
         path = self._place.index / FAILURES
         return {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
 
-    def _fork(self, fault: Fault | None) -> _Outcome | None:
-        """Run the operation in a child; None where it was killed."""
-        ended = forked.call(lambda: self._suffer(fault))
+    def _fork(self, fault: Fault | None, seed: int = 0) -> _Outcome | None:
+        """Run the operation in a child, with the ids that come of `seed`; None where it was killed."""
+        ended = forked.call(lambda: self._suffer(fault, seed))
         assert ended.signal == signal.SIGKILL or isinstance(ended.value, list), ended
         return None if ended.signal else _Outcome(*ended.value)
 
-    def _suffer(self, fault: Fault | None) -> _Outcome:
+    def _suffer(self, fault: Fault | None, seed: int) -> _Outcome:
+        os.urandom = random.Random(seed).randbytes
+        manifest.datetime = failures.datetime = _StoppedClock
         disk = FaultyDisk(self._disk, fault)
         disk.watch()
         try:
