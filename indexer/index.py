@@ -449,11 +449,15 @@ class Index:
     def info(self) -> dict[str, Any]:
         """What the index holds, by its manifest, and the names of the `rankers` that there are for it.
 
-        `size_bytes` is that of all files which the manifest names, `token_bytes` what an image's tokens may take.
+        `foreign_rankers` are its own ones for another model, such as it had before. `size_bytes` is that of all files
+        which the manifest names, `token_bytes` what an image's tokens may take.
         """
         from indexer.judgments import ranker_folders
 
-        return self._manifest.info() | {"rankers": ranker_folders.known(self.path, self._model)}
+        return self._manifest.info() | {
+            "rankers": ranker_folders.known(self.path, self._model),
+            "foreign_rankers": ranker_folders.foreign(self.path, self._model),
+        }
 
     def verify(self) -> list[str]:
         """Read every file of the index as it is now: a line for each that is not as it was written."""

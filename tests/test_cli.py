@@ -222,7 +222,7 @@ def test_info_sums_up_the_index(spyglass, built):
     facts = answer.json
     names = ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes", "token_bytes"]
     names += ["version", "when", "duplicates"]
-    assert list(facts) == [*names, "rankers"]
+    assert list(facts) == [*names, "rankers", "foreign_rankers"]
     assert facts["images"] == sum(facts["buckets"].values()) == len(NAMES)
     assert list(facts["buckets"]) == ["32", "64", "128", "256", "512"]
     assert 32 <= facts["mean_dim"] <= 512

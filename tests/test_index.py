@@ -158,7 +158,7 @@ def test_info_and_catalog(index):
     assert info["model"] == "toy" and info["segments"] == 5
     names = ["images", "segments", "mean_dim", "bytes_per_image", "buckets", "model", "size_bytes", "token_bytes"]
     names += ["version", "when", "duplicates"]
-    assert [*info] == [*names, "rankers"] and info["token_bytes"] == 1024 and info["rankers"] == []
+    assert [*info] == [*names, "rankers", "foreign_rankers"] and info["token_bytes"] == 1024 and info["rankers"] == []
 
 
 def test_verify_names_every_file_with_a_flipped_byte(index):

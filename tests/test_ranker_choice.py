@@ -1,5 +1,7 @@
 """The ranker in use: chosen once, used by every search that names none, and never in the way."""
 
+import shutil
+
 import pytest
 from toy import ToyEmbedder, write_coloured
 from toy_rankers import weighing
@@ -43,7 +45,23 @@ def test_a_choice_that_says_nothing_sound_stops_nothing(index, said):
     assert index.verify() == []
 
 
-def test_one_for_another_model_is_passed_over(index):
-    weighing(cosine=1.0, embedder="beef" * 16).save(index.path / "rankers" / "foreign")
-    index.use_ranker("foreign")
+def test_one_for_another_model_is_passed_over_and_said_once(index, caplog):
+    query = next(iter(index.catalog()["uri"]))
+    index.use_ranker("likes")
+    weighing(cosine=1.0, embedder="beef" * 16).save(index.path / "rankers" / "likes")
+    for _ in range(2):
+        assert index.search(query)[1].similarity_rank is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "the ranker in use, 'likes', was trained for another model: similarity alone orders the hits"
+    ]
+    info = index.info()
+    assert (info["rankers"], info["foreign_rankers"]) == (["dislikes"], ["likes"])
+    with pytest.raises(UsageError, match=r"expected a ranker of .* \(dislikes\), got 'likes'"):
+        index.use_ranker("likes")
+
+
+def test_one_that_is_gone_is_said(index, caplog):
+    index.use_ranker("likes")
+    shutil.rmtree(index.path / "rankers" / "likes")
     assert index.search(next(iter(index.catalog()["uri"])))[1].similarity_rank is None
+    assert "the ranker in use, 'likes', is not there any more" in caplog.text

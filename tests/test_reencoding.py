@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from toy import ToyEmbedder, flip_byte, png, write_pngs
+from toy_rankers import weighing
 
 from indexer import Index
 from indexer.storage import draft, manifest
@@ -247,8 +248,13 @@ def test_the_command(index, photos, monkeypatch, capsys):
     code, out, _ = run(*command)
     assert code == 1 and "11 encoded, 0 unchanged, 1 skipped" in out and "the old vectors stay in use" in out
     assert "004.png" in out and "No such file" in out
-    code, out, _ = run(*command, "--drop-missing", "--json")
+    weighing(cosine=1.0).save(index.path / "rankers" / "ann")
+    assert "rankers     ann\n" in run("info")[1]
+    code, out, err = run(*command, "--drop-missing", "--json")
     report = json.loads(out)
+    lost = "none for this model (ann: for another model): similarity alone orders the hits; train one with: "
+    train = f"spyglass train ranker --feedback {index.path} --name NAME [--data LABELLED]"
+    assert err == f"rankers: {lost}{train}\n" and f"rankers     {lost}{train}\n" in run("info")[1]
     assert code == 3 and (report["encoded"], report["unchanged"], report["is_whole"]) == (0, 11, True)
     assert run(*command, "--json")[0] == 0
     code, _, err = run("index", photos, "--model", "old")

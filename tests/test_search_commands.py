@@ -53,6 +53,19 @@ def built(tmp_path_factory) -> Path:
     return index.path
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory) -> Path:
+    """Three pictures without a label, of which the price is known of one."""
+    home = tmp_path_factory.mktemp("bare")
+    photos = write_pngs(home / "photos", range(3))
+    (home / "p.csv").write_text(
+        "\n".join(["path,price,shelf", *(f"{photos}/00{n}.png,{'' if n < 2 else n},x" for n in (0, 1, 2))])
+    )
+    index = Index.create(home / "p.index", ToyEmbedder())
+    index.add(home / "p.csv", num_workers=0)
+    return index.path
+
+
 def ids(hits) -> list[str]:
     return [hit.id for hit in hits]
 
@@ -69,6 +82,21 @@ def test_an_id_of_the_index_is_a_query(spyglass, built, index):
     assert json.loads(answer.out)["query"] == name
     less = spyglass("search", name, "--subtract", ids(index.search(png(4)))[0], "--index", built, "--json")
     assert less.ids == ids(index.search(png(3), subtract=[png(4)]))
+
+
+@pytest.mark.parametrize("how", ["--json", "--paths-only", "--batch"])
+def test_where_nothing_is_grouped_it_is_said(spyglass, bare, how):
+    query = bare.parent / "photos" / "000.png"
+    (bare.parent / "queries.txt").write_text(f"{query}\n{query}\n")
+    asked = ["--batch", bare.parent / "queries.txt"] if how == "--batch" else [query, how]
+    answer = spyglass("search", *asked, "--index", bare, "--group-by", "label")
+    assert answer.code == 0 and answer.out.count("001.png") > 0
+    assert answer.err == "nothing is grouped: none of the hits has a value in the column label\n"
+    assert spyglass("search", *asked, "--index", bare, "--group-by", "price").err == ""
+    assert spyglass("search", *asked, "--index", bare, "--group-by", "shelf").err == ""
+    of_none = spyglass("search", *asked, "--index", bare, "--group-by", "price", "--where", "price IS NULL")
+    assert of_none.err == "nothing is grouped: none of the hits has a value in the column price\n"
+    assert spyglass("search", *asked, "--index", bare, "--group-by", "label", "--where", "price > 9").err == ""
 
 
 def test_pages_weights_groups_and_diversity(spyglass, built, index):

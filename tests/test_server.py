@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import io
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from urllib.parse import quote
 
 import httpx
@@ -369,14 +370,28 @@ class TestLimits:
             assert error_of(response) == "expected at most 4,095 pixels, got 4,096; send a smaller copy"
 
     def test_more_than_may_wait_are_told_to_come_back(self, index):
-        slow = Index.open(index.path, ToyEmbedder(seconds_per_image=0.3))
-        with served(slow, max_waiting=1, max_batch=1) as client, ThreadPoolExecutor(8) as threads:
-            answers = list(threads.map(lambda seed: client.post("/v1/search", files={"image": png(seed)}), range(8)))
-            statuses = [answer.status_code for answer in answers]
-            assert set(statuses) == {200, 503}
-            refused = answers[statuses.index(503)]
-            assert refused.headers["retry-after"] == "1" and "come back later" in error_of(refused)
-            assert client.post("/v1/search", files={"image": png(1)}).status_code == 200
+        embedder = HeldEmbedder()
+        held = Index.open(index.path, embedder)
+        with served(held, max_waiting=2, max_batch=1) as client, ThreadPoolExecutor(3) as threads:
+
+            def ask(seed: int) -> Future[httpx.Response]:
+                return threads.submit(client.post, "/v1/search", files={"image": png(seed)})
+
+            embedder.hold()
+            asked = [ask(1)]
+            assert embedder.is_asked.wait(20)  # the model is busy with the first,
+            for seed in (2, 3):
+                asked.append(ask(seed))
+                wait_for_waiting(client, len(asked) - 1)  # and two fill the queue
+            for seed in range(4, 9):
+                refused = client.post("/v1/search", files={"image": png(seed)})
+                assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+                assert error_of(refused) == "expected at most 2 queries to wait, got more; come back later"
+            embedder.go_on()
+            answers = [one.result(20) for one in asked]
+            assert [answer.status_code for answer in answers] == [200, 200, 200]
+            assert [answer.json()["hits"][0]["id"] for answer in answers] == ["001.png", "002.png", "003.png"]
+            assert client.post("/v1/search", files={"image": png(4)}).status_code == 200
 
     def test_rate(self, index):
         with served(index, requests_per_second=0.5, burst=3) as client:
@@ -443,6 +458,35 @@ class TestSilence:
                     while piece := connection.recv(65_536):
                         num_bytes += len(piece)
             assert num_bytes < large.stat().st_size
+
+
+class HeldEmbedder(ToyEmbedder):
+    """A model that, once told to hold, has its next pictures wait until it may go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_asked, self._may_go_on = threading.Event(), threading.Event()
+        self._may_go_on.set()
+
+    def hold(self) -> None:
+        self._may_go_on.clear()
+        self.is_asked.clear()
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+    def encode_pixels(self, *arguments, **options):
+        self.is_asked.set()
+        assert self._may_go_on.wait(60)
+        return super().encode_pixels(*arguments, **options)
+
+
+def wait_for_waiting(client: httpx.Client, num_queries: int) -> None:
+    """Until so many queries wait for the model."""
+    deadline = time.monotonic() + 20
+    while f"spyglass_queries_waiting {num_queries}.0" not in client.get("/metrics").text.splitlines():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def told(client: httpx.Client, request: bytes) -> tuple[int, bytes]:
@@ -676,4 +720,13 @@ def test_the_description_has_examples(client):
     ].keys()
     text = json.dumps(description)
     assert "boats/01.jpg" in text and '"examples"' in text
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_page_of_the_api_needs_nothing_from_elsewhere(client):
+    page = client.get("/docs").raise_for_status().text
+    links = re.findall(r"""(?:src|href|url)["']?\s*[=:]\s*["']([^"']+)""", page)
+    assert {"/openapi.json", "/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css"} <= {*links}
+    for link in links:
+        assert link.startswith("/") and client.get(link).status_code == 200
+    assert client.get("/docs/assets/..%2f__init__.py").status_code == 404
+    assert httpx.get(client.base_url.join("/docs")).status_code == 401

@@ -93,7 +93,7 @@ def info(index: IndexFolder, snapshot: OfSnapshot = None, as_json: AsJson = Fals
     from ui.reports import info_text, to_json
 
     facts = open_index(index, snapshot=snapshot).info()
-    typer.echo(to_json(facts) if as_json else info_text(facts))
+    typer.echo(to_json(facts) if as_json else info_text(facts, index))
 
 
 @app.command()

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from indexer.own_model import is_gone
 from ui.printing import bar, counted, display_width, one_line, shorten, size, table, to_json
+from ui.ranker_note import ranker_note
 
 if TYPE_CHECKING:
     from indexer import AddReport, Hit
@@ -109,7 +111,7 @@ def skipped_lines(failures: Sequence[Mapping[str, str]]) -> list[str]:
     return ["", table(["skipped", "because"], cells), *more]
 
 
-def info_text(facts: Mapping[str, Any]) -> str:
+def info_text(facts: Mapping[str, Any], index: Path) -> str:
     """`info`: the figures of an index, and how its pictures spread over the buckets."""
     mean_dim = facts["mean_dim"]
     per_image = facts["bytes_per_image"]
@@ -123,7 +125,7 @@ def info_text(facts: Mapping[str, Any]) -> str:
         ("tokens", f"at most {size(facts['token_bytes'])} an image" if facts["token_bytes"] else "none"),
         ("model", one_line(facts["model"]) + _gone_model(facts["model"])),
         ("version", " of ".join([str(facts["version"]), *filter(None, [facts["when"]])])),
-        ("rankers", one_line(", ".join(facts["rankers"])) or "none"),
+        ("rankers", one_line(ranker_note(facts, index) or ", ".join(facts["rankers"]) or "none")),
     ]
     name_width = max(len(name) for name, _ in figures)
     lines = [f"{name:<{name_width}}  {value}" for name, value in figures]
@@ -136,8 +138,6 @@ def info_text(facts: Mapping[str, Any]) -> str:
 
 
 def _gone_model(name: str) -> str:
-    from indexer.own_model import is_gone
-
     return " (gone: say where it lies with --model DIR)" if is_gone(name) else ""
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Form, Path, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi_offline import FastAPIOffline
 
 from indexer import Hit, Index
 from retrieval import __version__
@@ -60,12 +61,14 @@ def create_app(index: Index, config: ServiceConfig | None = None) -> FastAPI:
         yield
         app.state.service.close()
 
-    app = FastAPI(
+    # FastAPI's own page of the API would load its scripts from elsewhere: this one has them with it.
+    app = FastAPIOffline(
+        redoc_url=None,
+        static_url="/docs/assets",
         title="Spyglass",
         summary="Image search that looks only as closely as each picture needs.",
         version=__version__,
         lifespan=lifespan,
-        redoc_url=None,
         responses={code: {"model": ErrorModel, "description": text} for code, text in _REFUSALS.items()},
     )
     app.state.metrics = metrics
@@ -86,9 +89,9 @@ async def search(request: Request, form: Annotated[SearchForm, _MULTIPART]) -> A
     """The images most alike to an uploaded picture, or to an image of the index, best first."""
     service, started = _service(request), time.perf_counter()
     if form.image is None:
-        hits = await service.search_images([form.id], [], form.as_arguments())
+        hits = await service.search_images([form.id], [], form.as_arguments(), crop=form.region())
     else:
-        hits = await service.search_upload(form.image.file, form.as_arguments())
+        hits = await service.search_upload(form.image.file, form.as_arguments(), crop=form.region())
     return _answer(hits, started)
 
 

@@ -52,11 +52,17 @@ def beside(model: str) -> Path | None:
 
 def known(folder: Path, model: Model) -> list[str]:
     """What rankers there are for an index, as `Index.search` takes them: the own ones' names, then the model's."""
+    fitting = [name for name in names(folder) if _embedder_of(own(folder, name)) == model.fingerprint]
     place = beside(model.name)
     if place is None or _embedder_of(place) != model.fingerprint:
-        return names(folder)
+        return fitting
     default = str(place) if is_folder(model.name) else model.name
-    return [*names(folder), *({default} - {*names(folder)})]
+    return [*fitting, *({default} - {*fitting})]
+
+
+def foreign(folder: Path, model: Model) -> list[str]:
+    """The names of the own rankers that were trained for another model: the index had it before, or was copied."""
+    return [name for name in names(folder) if _embedder_of(own(folder, name)) not in (model.fingerprint, None)]
 
 
 def problems(folder: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Which ranker a search uses: one of the index's own, a shipped one, or a folder; always one for the index's model."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from indexer.judgments import ranker_choice, ranker_folders
 from indexer.storage.records import Model
 from retrieval.errors import MismatchError, UsageError, WeightsError
 from retrieval.ranker_weights import Ranker
+
+_log = logging.getLogger(__name__)
 
 
 class Rankers:
@@ -16,6 +19,7 @@ class Rankers:
         self._folder = folder
         self._model = model
         self._loaded: dict[Path, tuple[int, Ranker]] = {}
+        self._passed_over: set[str] = set()
 
     def default(self) -> Ranker | None:
         """The ranker beside the weights of the index's model, shipped or a folder; None where there is none for it."""
@@ -24,11 +28,24 @@ class Rankers:
         return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else None
 
     def in_use(self) -> Ranker | None:
-        """The one that was chosen for the index; the default one where none was, or it is gone or for another model."""
+        """The one that was chosen for the index; the default one where none was, or it is gone or for another model.
+
+        A choice that is passed over is said in the log, once.
+        """
         name = ranker_choice.read(self._folder)
-        place = None if name is None else self._place_of(name)
+        if name is None:
+            return self.default()
+        place = self._place_of(name)
         ranker = None if place is None else self._load(place)
-        return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else self.default()
+        if ranker is not None and ranker.embedder == self._model.fingerprint:
+            return ranker
+        default = self.default()
+        if name not in self._passed_over:
+            self._passed_over.add(name)
+            why = "is not there any more" if ranker is None else "was trained for another model"
+            instead = "similarity alone orders" if default is None else f"{default.name} re-ranks"
+            _log.warning("the ranker in use, %r, %s: %s the hits", name, why, instead)
+        return default
 
     def find(self, ranker: Any = None) -> Ranker:
         """A `Ranker` as it is, or by its name among the index's own, then the shipped ones, or else a folder.

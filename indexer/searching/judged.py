@@ -26,6 +26,7 @@ class JudgedVectors:
         self._gallery = gallery
         self._embedder = embedder
         self._files: frozenset[str] = frozenset()
+        self._users: frozenset[str] = frozenset()
         self._of_user: dict[str, Judgments | None] = {}
         self._encoded: dict[bytes, np.ndarray] = {}
 
@@ -33,8 +34,9 @@ class JudgedVectors:
         """The judgments of one user that stand and can be used, None without any; raises `DamagedError`."""
         files = frozenset(path.name for path in feedback.files(self._folder))
         if files != self._files:
-            self._files, self._of_user = files, {}
-        if not files:
+            users = frozenset(feedback.read(self._folder)["user"])
+            self._files, self._users, self._of_user = files, users, {}
+        if user not in self._users:  # anybody may ask a service under any name
             return None
         if user not in self._of_user:
             said = feedback.latest(feedback.read(self._folder))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from indexer.searching.reranking import Reranker
     from retrieval import Ranker
 
+_MOST_WARNINGS = 100  # of a service's users, whose names may be anything
+
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +98,8 @@ class Searcher:
         """All that can be known of a search without its pictures."""
         ranker = self._ranker(config)
         matching = None if config.where is None else self.gallery.catalog.where(config.where)
-        if config.user and config.user not in self._warned_of and (ranker is None or not ranker.reads_feedback):
+        is_news = config.user not in self._warned_of and len(self._warned_of) < _MOST_WARNINGS
+        if config.user and is_news and (ranker is None or not ranker.reads_feedback):
             self._warned_of.add(config.user)
             why = "nothing is re-ranked" if ranker is None else f"the ranker {ranker.name} never learned from any"
             _log.warning("the feedback of user %r changes nothing here: %s", config.user, why)

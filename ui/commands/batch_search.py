@@ -1,5 +1,6 @@
 """Many searches in one run: a line of JSON for each query, in order."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from retrieval.errors import SpyglassError
-from ui.printing import json_line
+from ui.grouping_note import grouping_note
+from ui.printing import json_line, one_line
 from ui.reports import hits_record
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def run(
     the time that those took which were answered together.
     """
     num_failed = 0
+    notes: set[str | None] = set()
     with tqdm(total=len(queries), unit=" queries", disable=not show_progress_bar) as progress_bar:
         for start in range(0, len(queries), _AT_ONCE):
             some = queries[start : start + _AT_ONCE]
@@ -45,6 +48,9 @@ def run(
                     num_failed += 1
                     echo(json_line({"query": query, "error": str(answer)}))
                 else:
+                    notes |= {grouping_note(answer, options.get("group_by"))} if answer else set()
                     echo(json_line(hits_record(query, took_ms, answer)))
             progress_bar.update(len(some))
+    if len(notes) == 1 and (note := notes.pop()):  # of no query there was anything to group by
+        print(one_line(note), file=sys.stderr)
     return num_failed

@@ -9,7 +9,8 @@ import typer
 from ui.endings import FAILED, SKIPPED
 from ui.opening import open_index
 from ui.options import AsJson, BatchSize, Device, IndexFolder, OnDevice, Workers
-from ui.printing import shows_bars, to_json
+from ui.printing import one_line, shows_bars, to_json
+from ui.ranker_note import ranker_note
 from ui.reports import skipped_lines
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def reencode(
         show_progress_bar=shows_bars(),
     )
     typer.echo(to_json(asdict(report)) if as_json else reencoded_text(report, index))
+    note = ranker_note(target.info(), index)
+    if report.is_whole and note is not None:
+        typer.echo(one_line(f"rankers: {note}"), err=True)
     if report.skipped:
         raise typer.Exit(SKIPPED if report.is_whole else FAILED)
 

@@ -10,9 +10,10 @@ from retrieval.errors import UsageError
 from ui import model_folder
 from ui.commands import search_options as options
 from ui.endings import SKIPPED
+from ui.grouping_note import grouping_note
 from ui.opening import open_index
 from ui.options import AsJson, Device, IndexFolder, ModelPlace, OfSnapshot, OnDevice
-from ui.printing import shows_bars
+from ui.printing import one_line, shows_bars
 
 if TYPE_CHECKING:
     from indexer import Hit
@@ -124,6 +125,8 @@ def search(
 
         num_gone = match_overlay.save_all(explain, target, shown, hits, ranker=ranker, crop=region)
     _print(query, took_ms, hits, as_json, paths_only)
+    if note := grouping_note(hits, group_by):
+        typer.echo(one_line(note), err=True)
     if num_gone:
         raise typer.Exit(SKIPPED)
 

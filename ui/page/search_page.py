@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from retrieval.errors import SpyglassError
+from ui.grouping_note import grouping_note
 from ui.page import address, details, hit_grid, query_panel, search_options
 from ui.page.hit_grid import Event
 from ui.page.query_state import QueryState, image_of
@@ -37,6 +38,8 @@ def _show_hits(workbench: Workbench, state: QueryState) -> None:
         return
     version = workbench.view.index.version
     _say(_summary(found, state))
+    if note := grouping_note(found.hits, state.group_by):
+        st.caption(f"{note.capitalize()}.")
     cards = [hit_grid.hit_card(hit, state, judged, version) for hit in found.hits]
     hit_grid.show(cards, key=_GRID, on_event=_handle, actions=("more", "judge", "details"), page=state.page)
     _show_pager(state, found.has_more, key="hits")

@@ -9,7 +9,12 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from indexer import Hit
+from indexer.judgments import ranker_folders
+from indexer.searching.query_pixels import Crop
 from ui.service.picture_links import image_link, thumbnail_link
+
+NAME = rf"^{ranker_folders.NAME.pattern}$"
+"""What the name of a ranker looks like; no path does."""
 
 MAX_K = 1000
 MAX_OFFSET = 10_000
@@ -18,7 +23,7 @@ _MAX_FILTERS = 20_000  # characters
 
 _ARGUMENTS = {
     **{"k": "top_k", "offset": "offset", "filters": "where", "min_score": "min_score", "rerank": "rerank"},
-    **{"group_by": "group_by", "group_size": "group_size", "diverse": "diverse"},
+    **{"group_by": "group_by", "group_size": "group_size", "diverse": "diverse", "ranker": "ranker", "user": "user"},
 }
 _PRIVATE = "uri"  # the column that says where files lie on this machine
 
@@ -51,7 +56,18 @@ class SearchOptions(BaseModel):
     rerank: Annotated[
         int | None, Field(ge=0, le=1000, description="How many of the most similar a ranker orders; 0 for none.")
     ] = None
-
+    ranker: Annotated[
+        str | None,
+        Field(
+            pattern=NAME,
+            max_length=200,
+            description="The name of one of the index's rankers, as /v1/info tells them; by default the one in use.",
+            examples=["default"],
+        ),
+    ] = None
+    user: Annotated[str, Field(max_length=200, description="Whose feedback a ranker reads that learned from some.")] = (
+        ""
+    )
     group_by: Annotated[
         str | None, Field(max_length=200, description="A column, of each of whose values there are few hits.")
     ] = None
@@ -89,6 +105,18 @@ class SearchForm(SearchOptions):
 
     image: Annotated[UploadFile | None, Field(description="A picture file.")] = None
     id: Annotated[ImageName | None, Field(examples=["boats/01.jpg"])] = None
+    crop: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9]{1,6},[0-9]{1,6},[1-9][0-9]{0,5},[1-9][0-9]{0,5}$",
+            description="Look for this part alone: x, y, width and height in pixels of the upright picture.",
+            examples=["0,0,24,24"],
+        ),
+    ] = None
+
+    def region(self) -> Crop | None:
+        """The part that is looked for alone, in numbers; None for the whole picture."""
+        return None if self.crop is None else tuple(map(int, self.crop.split(",")))
 
     @model_validator(mode="after")
     def _one_query(self) -> "SearchForm":
@@ -173,7 +201,7 @@ class JudgmentModel(BaseModel):
 
 
 class InfoModel(BaseModel):
-    """What the index holds: see `Index.info`; `version` counts the changes to it."""
+    """What the index holds: see `Index.info`; `version` counts the changes to it, `rankers` can be asked for."""
 
     images: int
     version: int
@@ -186,7 +214,12 @@ class InfoModel(BaseModel):
     def of(cls, facts: Mapping[str, Any]) -> "InfoModel":
         """From `Index.info` and the version; of a model in a folder only the folder's name."""
         known = {name: facts[name] for name in cls.model_fields}
-        return cls(**known | {"model": PurePath(facts["model"]).name})
+        return cls(**known | {"model": PurePath(facts["model"]).name, "rankers": named_rankers(facts)})
+
+
+def named_rankers(facts: Mapping[str, Any]) -> list[str]:
+    """The rankers of `Index.info` that have a name: one in a model's folder has a path, which is nobody's business."""
+    return [name for name in facts["rankers"] if ranker_folders.NAME.fullmatch(name)]
 
 
 class Health(BaseModel):

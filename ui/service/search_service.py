@@ -8,14 +8,16 @@ import numpy as np
 
 from indexer import Hit, ImageId, Index
 from indexer.feedback import Judgment
-from retrieval.errors import ImageError
-from retrieval.images import read_header, read_pixels
+from indexer.searching.query_pixels import Crop, pixels_of
+from retrieval.errors import ImageError, UsageError
+from retrieval.images import read_header
 from ui.service import indexed_pictures
 from ui.service.bounded_threads import BoundedThreads
 from ui.service.config import ServiceConfig
 from ui.service.fresh_index import FreshIndex
 from ui.service.indexed_pictures import IndexedPictures, StoredPicture, find
 from ui.service.metrics import ServiceMetrics
+from ui.service.models import named_rankers
 from ui.service.query_batches import QueryBatches
 from ui.service.questions import Question, answer_all
 
@@ -50,18 +52,18 @@ class SearchService:
         self._batches.close()
         self._fresh.close()
 
-    async def search_upload(self, upload: BinaryIO, options: dict[str, Any]) -> list[Hit]:
-        """The hits of an uploaded picture file; `options` are arguments of `Index.search`."""
-        index = self._fresh.current
-        pixels = await self._threads.run(self._read_upload, upload, index.embedder.image_size)
+    async def search_upload(self, upload: BinaryIO, options: dict[str, Any], *, crop: Crop | None = None) -> list[Hit]:
+        """The hits of an uploaded picture file, or of a part of it; `options` are arguments of `Index.search`."""
+        index = self._index_for(options)
+        pixels = await self._threads.run(self._read_upload, upload, index.embedder.image_size, crop)
         return await self._batches.ask(Question(index=index, liked=[pixels], options=options))
 
     async def search_images(
-        self, positives: Sequence[str], negatives: Sequence[str], options: dict[str, Any]
+        self, positives: Sequence[str], negatives: Sequence[str], options: dict[str, Any], *, crop: Crop | None = None
     ) -> list[Hit]:
-        """The hits of some images of the index together, less like others of them."""
-        index = self._fresh.current
-        pixels = await self._threads.run(_read_images, index, [*positives, *negatives])
+        """The hits of some images of the index together, less like others of them; of a part of it, if it is one."""
+        index = self._index_for(options)
+        pixels = await self._threads.run(_read_images, index, [*positives, *negatives], crop)
         liked, disliked = pixels[: len(positives)], pixels[len(positives) :]
         return await self._batches.ask(Question(index=index, liked=liked, disliked=disliked, options=options))
 
@@ -87,8 +89,19 @@ class SearchService:
         index = self._fresh.current
         return index.info() | {"version": index.version}
 
-    def _read_upload(self, upload: BinaryIO, image_size: int | None) -> np.ndarray:
-        return read_pixels(self._checked(upload), image_size)
+    def _index_for(self, options: dict[str, Any]) -> Index:
+        """The current snapshot; raises `UsageError` where it has no ranker of the name that is asked for."""
+        index = self._fresh.current
+        ranker = options.get("ranker")
+        if ranker is not None:
+            known = named_rankers(index.info())
+            if ranker not in known:  # what is none must not be taken for a path
+                there_are = ", ".join(known) or "none yet"
+                raise UsageError(f"expected a ranker of the index ({there_are}), got {ranker!r}; ask /v1/info for them")
+        return index
+
+    def _read_upload(self, upload: BinaryIO, image_size: int | None, crop: Crop | None) -> np.ndarray:
+        return pixels_of(self._checked(upload), image_size, crop)
 
     def _checked(self, upload: BinaryIO) -> bytes:
         data = upload.read()
@@ -110,13 +123,15 @@ class SearchService:
         return index.record_feedback(query, image_id, relevant, user=user)
 
 
-def _read_images(index: Index, image_ids: Sequence[str]) -> list[np.ndarray | ImageId]:
+def _read_images(index: Index, image_ids: Sequence[str], crop: Crop | None) -> list[np.ndarray | ImageId]:
     found = {image_id: find(index, image_id) for image_id in image_ids}
-    return [_pixels(index, image_id, found[image_id]) for image_id in image_ids]
+    return [_pixels(index, image_id, found[image_id], crop) for image_id in image_ids]
 
 
-def _pixels(index: Index, image_id: str, picture: StoredPicture) -> np.ndarray | ImageId:
+def _pixels(index: Index, image_id: str, picture: StoredPicture, crop: Crop | None) -> np.ndarray | ImageId:
     try:
-        return read_pixels(indexed_pictures.read(picture), index.embedder.image_size)
+        return pixels_of(indexed_pictures.read(picture), index.embedder.image_size, crop)
     except ImageError:
+        if crop is not None:
+            raise
         return ImageId(image_id)  # the index has its vector yet
