@@ -143,6 +143,7 @@ class Ingest:
         overdue = time.monotonic() - self._committed_at >= self.config.commit_seconds
         if overdue or len(self._pending) >= _MOST_PENDING:
             self._commit()
+            self._tidy()
 
     def _place(self, item: Item, outcome: Outcome) -> None:
         """Find out whether a picture is known, by its id or by its bytes."""
@@ -233,12 +234,14 @@ class Ingest:
         self._committed_at = time.monotonic()
 
     def _tidy(self) -> None:
-        """Put small segments together; what this run knows of where rows lie is out of date then."""
+        """Put small segments together, once there are many: a long run makes one every few seconds."""
         with writing(self.folder):
             following = tiers.tidied(self.folder, self.manifest)
             if following is not self.manifest:
                 publish(self.folder, following)
                 self.manifest = following
+                self._known = known_rows.read(self.folder, following)
+                self._stored = StoredRows(self.folder, following)
 
     def _count(self, sources: Sequence[str | Path]) -> int | None:
         """How many pictures there are, where somebody wants to know and it is quick to say."""

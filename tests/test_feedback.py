@@ -254,7 +254,6 @@ def child(folder: Path, code: str) -> subprocess.Popen:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
         "from indexer import feedback; from indexer.storage import durable\n"
-        "from indexer import feedback; from indexer.storage import durable\n"
         "def say(number):\n"
         "    feedback.append(Path(sys.argv[1]), [feedback.Judgment(\n"
         "        query='q', image=str(number), relevant=True, user=str(os.getpid()))])\n"

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from toy import ToyEmbedder, png
 
 from indexer import Hit, Index
+from indexer.changes import tiers
 
 PICTURES = [png(seed) for seed in range(6)]
 ANCHOR, QUERIES = png(100), [*PICTURES, png(101)]
@@ -208,6 +210,15 @@ class KeptUp(RuleBasedStateMachine):
         if hasattr(self, "index"):
             assert self.index.verify() == []
             shutil.rmtree(self.home)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tidied_often():
+    """Segments are put together in the middle of runs too."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(tiers, "MANY", 3)
+        patches.setattr(tiers, "_SMALL", (3, 9, 27))
+        yield
 
 
 TestKeptUp = KeptUp.TestCase

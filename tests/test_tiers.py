@@ -110,6 +110,30 @@ def test_additions_become_one_segment_and_nothing_else_changes(tmp_path, monkeyp
     assert sorted(map(sorted, answers(tidy))) == sorted(map(sorted, answers(plain)))
 
 
+def test_one_long_run_leaves_few_segments_at_any_moment(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiers, "_SMALL", (16, 64))
+    photos = write_pngs(tmp_path / "photos", range(60))
+    long, short = (Index.create(tmp_path / name, ToyEmbedder(token_dim=0)) for name in ("long", "short"))
+    nums = []
+
+    def count(*_):
+        nums.append(len(manifest.read(long.path).segments))
+
+    for seed in (0, 7, 21):  # further names and a name that changes hands, of rows that are put together meanwhile
+        (photos / f"{seed + 30:03d} again.png").write_bytes(png(seed))
+    long.add(photos, num_workers=0, batch_size=1, commit_seconds=0, on_progress=count)
+    (photos / "003.png").rename(photos / "0 new.png")
+    (photos / "005.png").rename(photos / "003.png")
+    report = long.add(photos, num_workers=0, batch_size=1, commit_seconds=0, prune=True, on_progress=count)
+    assert (report.unchanged, report.renamed + report.duplicates, report.updated, report.pruned) == (61, 1, 1, 1)
+    assert max(nums) <= 2 * tiers.MANY
+    short.add(photos, num_workers=0)
+    assert long.verify() == [] and set(long.catalog()["id"]) == set(short.catalog()["id"])
+    assert [[hit[1:] for hit in hits] for hits in answers(long)] == [
+        [hit[1:] for hit in hits] for hits in answers(short)
+    ]
+
+
 def test_tombstones_of_other_segments_stay(tmp_path, monkeypatch, folders):
     embedder = ToyEmbedder(token_dim=0)
     index = Index.create(tmp_path / "index", embedder)
