@@ -15,12 +15,7 @@ from PIL import Image
 from retrieval.errors import ImageError
 from retrieval.images import decode
 
-SPYGLASS = [sys.executable, "-m", "ui.cli"]
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def spyglass(*arguments: str | Path) -> subprocess.CompletedProcess:
-    return subprocess.run([*SPYGLASS, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def scene(seed: int) -> Image.Image:
@@ -92,8 +87,10 @@ BAD = {"empty.jpg", "truncated.jpg", "text.jpg", "bomb.png"}
 
 @pytest.fixture(scope="module")
 def indexed(folder) -> tuple[Path, subprocess.CompletedProcess]:
+    """The index, and the process of its own that made it."""
     index = folder.parent / "my.index"
-    return index, spyglass("index", folder, "--index", index, "--json")
+    command = [sys.executable, "-m", "ui.cli", "index", folder, "--index", index, "--json"]
+    return index, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def test_the_bad_are_named_with_a_reason_and_the_exit_code_says_so(indexed):
@@ -107,13 +104,12 @@ def test_the_bad_are_named_with_a_reason_and_the_exit_code_says_so(indexed):
     assert all(reason.startswith("expected") and "\n" not in reason for reason in reasons.values())
 
 
-@pytest.mark.slow
-def test_every_good_one_finds_itself_first(folder, indexed):
+def test_every_good_one_finds_itself_first(folder, indexed, spyglass):
     index, _ = indexed
     for name in GOOD:
-        run = spyglass("search", folder / name, "--index", index, "-k", "2", "--json")
-        assert run.returncode == 0, run.stderr
-        first, second = json.loads(run.stdout)["hits"]
+        answer = spyglass("search", folder / name, "--index", index, "-k", "2", "--json")
+        assert answer.code == 0, answer.err
+        first, second = answer.json["hits"]
         same = {"upright.jpg", "turned.jpg"}
         assert first["id"] == name or {first["id"], name} == same
         assert first["similarity"] >= 0.995
@@ -121,11 +117,11 @@ def test_every_good_one_finds_itself_first(folder, indexed):
             assert {first["id"], second["id"]} == same and second["similarity"] >= 0.98
 
 
-def test_indexing_again_changes_nothing_and_names_them_again(folder, indexed):
+def test_indexing_again_changes_nothing_and_names_them_again(folder, indexed, spyglass):
     index, _ = indexed
-    run = spyglass("index", folder, "--index", index, "--json")
-    report = json.loads(run.stdout)
-    assert run.returncode == 3
+    code, out, _ = spyglass("index", folder, "--index", index, "--json")
+    report = json.loads(out)
+    assert code == 3
     assert (report["added"], report["updated"], report["unchanged"], report["skipped"]) == (0, 0, len(GOOD), len(BAD))
 
 
