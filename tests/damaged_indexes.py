@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import faiss
 import forked
-import pyarrow as pa
 from damage import Damage, damage
 from index_state import IndexState, state_of
 from toy import ToyEmbedder, png, write_pngs
@@ -37,9 +35,7 @@ class Report:
 
 def run(folder: Path, seeds: range) -> Report:
     """Damage an index once for each seed, in the empty folder `folder`."""
-    faiss.omp_set_num_threads(1)
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
+    forked.be_one_thread()
     whole, damaged = folder / "whole.index", folder / "damaged.index"
     _build(whole, folder / "pictures")
     queries = [png(seed) for seed in (0, 5, 50)]

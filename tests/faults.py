@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import faiss
 import forked
-import pyarrow as pa
 from faulty_disk import ERRORS, Fault, FaultyDisk, faults_of
 from index_state import IndexState, embedder_of, state_of
 from toy import ToyEmbedder, png, write_pngs
@@ -170,9 +168,7 @@ def prepare(folder: Path) -> None:
 
 def run(name: str, folder: Path, most: int | None = None) -> Report:
     """Try one of `OPERATIONS`, or "careless", with every fault or with `most`, in a folder that was prepared."""
-    faiss.omp_set_num_threads(1)
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
+    forked.be_one_thread()
     gc.freeze()  # what is here already is not looked through, and so not copied, in each child
     trials = _Trials(OPERATIONS.get(name, CARELESS), folder, folder / f"disk of {name}")
     faults = faults_of(trials.calls)

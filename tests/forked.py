@@ -7,12 +7,22 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import faiss
+import pyarrow as pa
+
 
 class Ended(NamedTuple):
     """What a child returned, as JSON has it; or the number of the signal that ended it."""
 
     value: Any = None
     signal: int = 0
+
+
+def be_one_thread() -> None:
+    """Keep FAISS and Arrow from starting threads, which a fork would lose."""
+    faiss.omp_set_num_threads(1)
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
 
 
 def call(run: Callable[[], Any], *, seconds: float = 60.0) -> Ended:

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import faiss
+import forked
 import numpy as np
-import pyarrow as pa
 from index_state import DEPTH, brute_force, rows_of
 from toy import ToyEmbedder, pixels_of, png, write_pngs
 
@@ -40,9 +39,7 @@ class Report:
 
 def run(folder: Path, seconds: float) -> Report:
     """Write and read for so long, in the empty folder `folder`; every answer must be that of a published state."""
-    faiss.omp_set_num_threads(1)
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
+    forked.be_one_thread()
     index = Index.create(folder / "p.index", _embedder())
     index.add(write_pngs(folder / "pictures", range(40)), num_workers=0)
     index.search(png(0))  # what a search imports need not be imported eight times

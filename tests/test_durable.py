@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,16 +63,19 @@ def test_a_new_folder_is_whole_or_is_not_there(tmp_path):
     assert os.listdir(home.parent) == ["one"]
 
 
+def python(script: str, lock: Path) -> subprocess.Popen:
+    """A process that may take a lock, and is spoken with."""
+    command = [sys.executable, "-c", script, str(lock)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 def test_a_second_writer_is_told_who_the_first_one_is(tmp_path):
     script = (
         "import sys; from pathlib import Path; from indexer.storage.durable import sole_writer\n"
         "with sole_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     lock = tmp_path / "lock"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with holder:
+    with python(script, lock) as holder:
         assert holder.stdout.readline() == "held\n"
         for _ in range(2):  # the first try must not wipe out the holder's name
             with (
@@ -92,10 +96,7 @@ def test_the_lock_of_a_dead_writer_is_free_though_its_children_live_on(tmp_path)
         "    sys.stdin.read()"
     )
     lock = tmp_path / "lock"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with holder:
+    with python(script, lock) as holder:
         child = int(holder.stdout.readline())
         holder.send_signal(signal.SIGKILL)
         holder.wait()

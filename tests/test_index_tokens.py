@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interruptions import at_first_publish, at_third_batch
 from toy import ToyEmbedder, pixels_of, png, write_pngs
 
 from indexer import Index, segments
@@ -243,18 +244,9 @@ def test_pictures_of_tables_and_archives_are_read_in_one_pass(tmp_path, monkeypa
     assert f"found nothing at {archive}" in reasons and f"expected a parquet file, got {table}" in reasons
 
 
-class Interrupted(ToyEmbedder):
-    """Ctrl-C comes while the third batch is encoded."""
-
-    def encode_pixels(self, pixels, **options):
-        if self.encoded == 6:
-            raise KeyboardInterrupt
-        return super().encode_pixels(pixels, **options)
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_ctrl_c_keeps_the_segments_that_are_complete(bare, num_workers):
-    index = Index.open(bare.path, Interrupted())
+    index = Index.open(bare.path, at_third_batch(ToyEmbedder()))
     with pytest.raises(KeyboardInterrupt):
         index.add_tokens(num_workers=num_workers, batch_size=3)
     assert sum(map(bool, tokens_by_id(index).values())) == 4 and index.verify() == []
@@ -267,16 +259,7 @@ def test_ctrl_c_keeps_the_segments_that_are_complete(bare, num_workers):
 def test_ctrl_c_in_the_midst_of_a_commit(bare, monkeypatch, moment):
     from indexer.changes import add_tokens
 
-    publish, calls = add_tokens.publish, []
-
-    def interrupted(folder, state):
-        calls.append(state)
-        if len(calls) > 1 or moment == "after":
-            publish(folder, state)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(add_tokens, "publish", interrupted)
+    at_first_publish(monkeypatch, add_tokens, moment=moment)
     with pytest.raises(KeyboardInterrupt):
         bare.add_tokens(num_workers=0, batch_size=4, commit_seconds=0)
     again = Index.open(bare.path, ToyEmbedder())

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from interruptions import at_first_publish, at_third_batch
 from toy import ToyEmbedder, pixels_of, png, write_pngs
 
 from indexer import Index
@@ -170,18 +171,9 @@ def test_commits_come_in_time(index, photos):
     assert len(list((index.path / "history").iterdir())) == 1 + 4
 
 
-class Interrupted(ToyEmbedder):
-    """Ctrl-C comes while the third batch is encoded."""
-
-    def encode_pixels(self, pixels, **options):
-        if self.encoded == 6:
-            raise KeyboardInterrupt
-        return super().encode_pixels(pixels, **options)
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_ctrl_c_keeps_what_was_encoded(tmp_path, photos, num_workers):
-    index = Index.create(tmp_path / "p.index", Interrupted())
+    index = Index.create(tmp_path / "p.index", at_third_batch(ToyEmbedder()))
     with pytest.raises(KeyboardInterrupt):
         index.add(photos, num_workers=num_workers, batch_size=3)
     assert len(ids(index)) == 6 and index.verify() == []
@@ -194,16 +186,7 @@ def test_ctrl_c_in_the_midst_of_a_commit(index, photos, monkeypatch, moment):
     """Neither lost nor written twice, on whichever side of the publishing it comes."""
     from indexer import ingest
 
-    publish, calls = ingest.publish, []
-
-    def interrupted(folder, manifest):
-        calls.append(manifest)
-        if len(calls) > 1 or moment == "after":
-            publish(folder, manifest)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(ingest, "publish", interrupted)
+    at_first_publish(monkeypatch, ingest, moment=moment)
     with pytest.raises(KeyboardInterrupt):
         index.add(photos, num_workers=0, batch_size=4, commit_seconds=0)
     again = Index.open(index.path, ToyEmbedder())

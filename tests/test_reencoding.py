@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from interruptions import at_third_batch
 from toy import ToyEmbedder, flip_byte, png, write_pngs
 from toy_rankers import weighing
 
@@ -32,15 +33,6 @@ class OtherEmbedder(ToyEmbedder):
 
     def encode_pixels(self, pixels, **options):
         return super().encode_pixels(pixels[:, ::-1].copy(), **options)
-
-
-class Interrupted(OtherEmbedder):
-    """Ctrl-C comes while the third batch is encoded."""
-
-    def encode_pixels(self, pixels, **options):
-        if self.encoded == 6:
-            raise KeyboardInterrupt
-        return super().encode_pixels(pixels, **options)
 
 
 @pytest.fixture
@@ -152,7 +144,7 @@ def test_a_disk_that_is_not_there_empties_no_index(index, photos, tmp_path):
 def test_ctrl_c_keeps_what_is_encoded(index, tmp_path, photos):
     before = hits(index, 3)
     with pytest.raises(KeyboardInterrupt):
-        index.reencode(Interrupted(), num_workers=0, batch_size=3)
+        index.reencode(at_third_batch(OtherEmbedder()), num_workers=0, batch_size=3)
     assert hits(Index.open(index.path, ToyEmbedder()), 3) == before and index.verify() == []
     index.compact(keep_snapshots=0)  # the images are the same: what was begun still fits
     index.compact()
@@ -166,7 +158,7 @@ def test_ctrl_c_keeps_what_is_encoded(index, tmp_path, photos):
 @pytest.mark.parametrize("what", ["removed", "another model", "damaged", "damaged draft"])
 def test_a_draft_that_does_not_fit_is_begun_anew(index, what, caplog):
     with pytest.raises(KeyboardInterrupt):
-        index.reencode(Interrupted(), num_workers=0, batch_size=3)
+        index.reencode(at_third_batch(OtherEmbedder()), num_workers=0, batch_size=3)
     begun = manifest.Manifest.from_bytes((index.path / "draft.json").read_bytes())
     num_images = 12
     if what == "removed":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from ui.page.asset import asset
+from ui.page.asset import asset, script
 from ui.page.naming import name_of
 from ui.page.picture_routes import picture_url
 from ui.page.query_state import QueryState, image_ref
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Event = Mapping[str, Any]
 """What a visitor did: an `action` such as "only", "more", "less", "relevant" or "details", and with which `ref`."""
 
-_grid = st.components.v2.component("spyglass_hit_grid", js=asset("hit_grid.js"), css=asset("hit_grid.css"))
+_grid = st.components.v2.component("spyglass_hit_grid", js=script("hit_grid.js"), css=asset("hit_grid.css"))
 
 
 def show(

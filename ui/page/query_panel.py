@@ -6,13 +6,13 @@ from typing import Any
 import streamlit as st
 
 from retrieval.errors import ImageError
-from ui.page.asset import asset
+from ui.page.asset import asset, script
 from ui.page.hit_grid import Event
 from ui.page.picture_routes import picture_url
 from ui.page.query_state import QueryState
 from ui.page.workbench import Workbench
 
-_panel = st.components.v2.component("spyglass_query_panel", js=asset("query_panel.js"), css=asset("query_panel.css"))
+_panel = st.components.v2.component("spyglass_query_panel", js=script("query_panel.js"), css=asset("query_panel.css"))
 
 
 def show(workbench: Workbench, state: QueryState, *, key: str, on_event: Callable[[Event], None]) -> None:

@@ -5,15 +5,15 @@ Drawn with Pillow and its built-in font alone, at three times the size and back,
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
 from ui.lettering import fitted
-from ui.pictures.drawing import SCALE, Pen, check_path, ticks
-from ui.render import ACCENT, EDGE, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
+from ui.pictures.axes import Axes
+from ui.pictures.drawing import SCALE, Pen, check_path
+from ui.render import ACCENT, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
 
 if TYPE_CHECKING:
     from retrieval.evaluate import Evaluation, EvaluationRow
@@ -58,27 +58,6 @@ def draw_curve(evaluation: "Evaluation", *, title: str) -> Image.Image:
     return sheet.resize((width, height), Image.Resampling.LANCZOS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Axes:
-    """Where a mean number of dims and a value in percent lie in the picture."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    least: float
-    most: float
-    low: float
-    high: float
-
-    def x(self, dim: float) -> float:
-        share = math.log(dim / self.least) / math.log(self.most / self.least)
-        return self.left + share * (self.right - self.left)
-
-    def y(self, value: float) -> float:
-        return self.bottom - (value - self.low) / (self.high - self.low) * (self.bottom - self.top)
-
-
 def _is_at_mean(row: "EvaluationRow") -> bool:
     return row.name.startswith("fixed at mean")
 
@@ -94,27 +73,25 @@ _STYLES = {
 
 
 def _draw_panel(pen: Pen, rows: "Sequence[EvaluationRow]", measure: str, box: tuple[float, ...]) -> None:
-    pen.card(box)
     left, top, right, _ = box
-    heading, explanation = _TITLES[measure]
-    pen.text((left + 24, top + 36), heading, INK, 18)
-    pen.text((left + 24, top + 57), explanation, SOFT_INK, 13)
+    pen.panel(box, *_TITLES[measure])
     values = [row.measures[measure] for row in rows]
     room = max(0.14 * (max(values) - min(values)), 0.5)
     dims = [row.mean_dim for row in rows]
-    axes = _Axes(
+    least, most = math.log(min(dims) / 1.15), math.log(max(dims) * 1.15)
+    axes = Axes(
         left=left + 62,
         top=top + 94,
         right=right - 26,
         bottom=top + _PLOT - 62,
-        least=min(dims) / 1.15,
-        most=max(dims) * 1.15,
         low=max(min(values) - room, 0),
         high=max(values) + room,
+        share=lambda dim: (math.log(dim) - least) / (most - least),
     )
-    _draw_axes(pen, axes, [row.mean_dim for row in rows if row.kind == "fixed" and not _is_at_mean(row)])
+    widths = [row.mean_dim for row in rows if row.kind == "fixed" and not _is_at_mean(row)]
+    axes.draw(pen, widths, "mean numbers per image, log scale")
     fixed = sorted((row.mean_dim, row.measures[measure]) for row in rows if row.kind == "fixed")
-    line = [(axes.x(dim), axes.y(value)) for dim, value in fixed]
+    line = [axes.place(dim, value) for dim, value in fixed]
     pen.line(line, ACCENT, 2.5)
     for place in line:
         pen.mark("disc", place, 3.5, ACCENT)
@@ -122,23 +99,9 @@ def _draw_panel(pen: Pen, rows: "Sequence[EvaluationRow]", measure: str, box: tu
     # Adaptive comes first, and is drawn last.
     for row in [row for row in rows if row.kind != "fixed"][::-1]:
         shape, colour = _STYLES[row.name]
-        pen.mark(shape, (axes.x(row.mean_dim), axes.y(row.measures[measure])), 6, colour)
+        pen.mark(shape, axes.place(row.mean_dim, row.measures[measure]), 6, colour)
     compared = [row for row in rows if row.kind != "fixed" or _is_at_mean(row)]
     _draw_key(pen, compared, measure, left + 28, right - 28, axes.bottom + 78)
-
-
-def _draw_axes(pen: Pen, axes: _Axes, widths: Sequence[float]) -> None:
-    for tick in ticks(axes.low, axes.high):
-        y = axes.y(tick)
-        pen.line([(axes.left, y), (axes.right, y)], EDGE)
-        pen.text((axes.left - 10, y), f"{tick:g}", SOFT_INK, 12, "rm")
-    pen.line([(axes.left, axes.bottom), (axes.right, axes.bottom)], FAINT_INK)
-    for width in widths:
-        x = axes.x(width)
-        pen.line([(x, axes.bottom), (x, axes.bottom + 5)], FAINT_INK)
-        pen.text((x, axes.bottom + 21), f"{width:g}", SOFT_INK, 12, "ms")
-    middle = (axes.left + axes.right) / 2
-    pen.text((middle, axes.bottom + 44), "mean numbers per image, log scale", SOFT_INK, 13, "ms")
 
 
 def _draw_key(pen: Pen, rows: "Sequence[EvaluationRow]", measure: str, left: float, right: float, top: float) -> None:

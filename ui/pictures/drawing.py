@@ -12,7 +12,7 @@ from PIL import ImageDraw
 
 from retrieval.errors import UsageError
 from ui.lettering import font
-from ui.render import CARD, EDGE
+from ui.render import CARD, EDGE, INK, SOFT_INK
 
 SCALE = 3
 """How much larger than the finished picture what a pen draws on is."""
@@ -40,6 +40,12 @@ class Pen:
 
     def card(self, box: tuple[float, ...]) -> None:
         self.draw.rounded_rectangle(scaled(box), 16 * SCALE, CARD, EDGE, SCALE)
+
+    def panel(self, box: tuple[float, ...], heading: str, explanation: str) -> None:
+        """A card, and what it shows in its upper left corner."""
+        self.card(box)
+        self.text((box[0] + 24, box[1] + 36), heading, INK, 18)
+        self.text((box[0] + 24, box[1] + 57), explanation, SOFT_INK, 13)
 
     def mark(self, kind: str, place: tuple[float, float], radius: float, ink: str) -> None:
         """A filled shape of its own for each kind, ringed in white so that it stands off what it covers."""

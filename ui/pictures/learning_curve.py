@@ -1,14 +1,14 @@
 """The picture of a training run: losses, and what the validation pictures find, epoch by epoch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from ui.lettering import fitted
+from ui.pictures.axes import Axes
 from ui.pictures.drawing import SCALE, Pen, check_path, ticks
-from ui.render import ACCENT, EDGE, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
+from ui.render import ACCENT, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
 
 _PANELS = (
     ("Loss", "lower is better", {"loss": "training", "val_loss": "validation"}),
@@ -46,9 +46,7 @@ def draw_learning_curve(
     pen.text((_MARGIN, _MARGIN + 52), fitted(kept, 15, width - 2 * _MARGIN), SOFT_INK, 15)
     for place, (heading, explanation, names) in enumerate(_PANELS):
         left, top = _MARGIN + place * (_PANEL + _GAP), _MARGIN + _HEADER
-        pen.card((left, top, left + _PANEL, top + _PLOT))
-        pen.text((left + 24, top + 36), heading, INK, 18)
-        pen.text((left + 24, top + 57), explanation, SOFT_INK, 13)
+        pen.panel((left, top, left + _PANEL, top + _PLOT), heading, explanation)
         level = (similarity or {}).get(next(iter(names)).removeprefix("val_"))
         _draw_panel(pen, rows, names, best, level, (left, top))
     return sheet.resize((width, height), Image.Resampling.LANCZOS)
@@ -63,23 +61,6 @@ def best_row(rows: Sequence[Row]) -> Row | None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Axes:
-    """Where an epoch and a value lie in the picture."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    last: float
-    low: float
-    high: float
-
-    def place(self, epoch: float, value: float) -> tuple[float, float]:
-        share = (value - self.low) / (self.high - self.low)
-        return self.left + epoch / self.last * (self.right - self.left), self.bottom - share * (self.bottom - self.top)
-
-
 def _draw_panel(
     pen: Pen,
     rows: Sequence[Row],
@@ -92,20 +73,20 @@ def _draw_panel(
     if not values:
         return
     room = max(0.12 * (max(values) - min(values)), 1e-3 * max(values), 1e-6)
-    axes = _Axes(
+    last = max(1, max(row["epoch"] for row in rows))
+    axes = Axes(
         left=corner[0] + 58,
         top=corner[1] + 92,
         right=corner[0] + _PANEL - 26,
         bottom=corner[1] + _PLOT - 58,
-        last=max(1, max(row["epoch"] for row in rows)),
         low=max(min(values) - room, 0),
         high=max(values) + room,
+        share=lambda epoch: epoch / last,
     )
-    _draw_axes(pen, axes)
+    axes.draw(pen, [epoch for epoch in ticks(0, last) if epoch == int(epoch)], "epoch")
     if level is not None:
-        pen.line([axes.place(0, level), axes.place(axes.last, level)], FAINT_INK, 1.5)
-        (right, y) = axes.place(axes.last, level)
-        pen.text((right, y + 5), "similarity alone", SOFT_INK, 12, "rt")
+        pen.line([axes.place(0, level), axes.place(last, level)], FAINT_INK, 1.5)
+        pen.text((axes.right, axes.y(level) + 5), "similarity alone", SOFT_INK, 12, "rt")
     for (name, label), colour in zip(names.items(), _COLOURS, strict=False):
         line = [axes.place(row["epoch"], row[name]) for row in rows if name in row]
         if len(line) > 1:
@@ -116,17 +97,3 @@ def _draw_panel(
             pen.text((line[-1][0], line[-1][1] - 10), label, colour, 13, "rs")
         if best is not None and name in best:
             pen.mark("diamond", axes.place(best["epoch"], best[name]), 6.5, colour)
-
-
-def _draw_axes(pen: Pen, axes: _Axes) -> None:
-    for tick in ticks(axes.low, axes.high):
-        (_, y) = axes.place(0, tick)
-        pen.line([(axes.left, y), (axes.right, y)], EDGE)
-        pen.text((axes.left - 10, y), f"{tick:g}", SOFT_INK, 12, "rm")
-    pen.line([(axes.left, axes.bottom), (axes.right, axes.bottom)], FAINT_INK)
-    for epoch in ticks(0, axes.last):
-        if epoch == int(epoch):
-            (x, _) = axes.place(epoch, axes.low)
-            pen.line([(x, axes.bottom), (x, axes.bottom + 5)], FAINT_INK)
-            pen.text((x, axes.bottom + 21), f"{epoch:g}", SOFT_INK, 12, "ms")
-    pen.text(((axes.left + axes.right) / 2, axes.bottom + 42), "epoch", SOFT_INK, 13, "ms")

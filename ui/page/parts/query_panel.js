@@ -3,17 +3,6 @@
 
 const LISTENING = new WeakMap();
 
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name in element && name !== "role") element[name] = value;
-    else element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
-}
-
 const textButton = (text, label, onclick) =>
   make("button", { type: "button", title: label, "aria-label": label, onclick }, text);
 
