@@ -137,7 +137,7 @@ class Index:
         num_workers: int | None = None,
         batch_size: int = 64,
         on_error: str = "skip",
-        prune: bool = False,
+        prune: bool | str = False,
         retry_failed: bool = False,
         show_progress_bar: bool = False,
         commit_seconds: float = 20.0,
@@ -154,11 +154,11 @@ class Index:
 
         Known bytes are not encoded again: a renamed file keeps its vector and gets its new id, and an exact duplicate
         is a further name of the same hit. With `prune` ids are deleted that came from these sources and are not in them
-        any more, once all is read; a source that gives no picture, where it gave some before, is a `SourceError`, and
-        where it cannot be read nothing is pruned (`indexer.changes.pruning`). `retry_failed`, without sources, tries
-        again what could not be read by any run before. Also raises `SourceError`, `UsageError`, `LockedError` while
-        another process writes, `MismatchError`, `IndexFolderError` where the disk refuses (what was committed before
-        stays).
+        any more, once all is read. What cannot be read is not pruned, and a loss that looks like a disk which is not
+        mounted is a `SourceError` unless `prune` is "all" (`indexer.changes.pruning`). `retry_failed`, without sources,
+        tries again what could not be read by any run before. Also raises `SourceError`, `UsageError`, `MismatchError`,
+        `LockedError` while another process writes, `IndexFolderError` where the disk refuses: what was committed before
+        stays.
         """
         from indexer.changes.add_config import AddConfig
         from indexer.ingest import Ingest

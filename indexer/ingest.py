@@ -212,8 +212,9 @@ class Ingest:
 
     def _prune(self, given: "Sequence[_Given]") -> None:
         for source in given:
-            ids = pruning.vanished(source.source, self._known.by_id, self._seen, self._unread, source.num)
-            ids = [image_id for image_id in ids if not self._pending.drops(image_id)]
+            known = {name: row for name, row in self._known.by_id.items() if not self._pending.drops(name)}
+            is_sure = self.config.prune == "all"
+            ids = pruning.vanished(source.source, known, self._seen, self._unread, source.num, is_sure=is_sure)
             self._pending.drop(ids)
             self._num["pruned"] += len(ids)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
+from indexer.changes import pruning
 from indexer.changes.known_rows import Known, KnownRows
 from indexer.changes.pruning import vanished
 from indexer.names import num_duplicates
@@ -238,6 +239,68 @@ def test_prune_refuses_a_source_that_is_missing_or_empty(index, tmp_path, photos
     assert add(index, photos, other, prune=True) == {"unchanged": 7, "pruned": 1}
 
 
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """Three pictures are many."""
+    monkeypatch.setattr(pruning, "MANY", 3)
+
+
+def test_prune_refuses_what_most_of_a_source_is_gone_of(index, photos, few):
+    add(index, photos)
+    for seed in range(2):
+        (photos / f"{seed:03d}.png").unlink()
+    write_pngs(photos, range(6, 8))
+    assert add(index, photos, prune=True) == {"added": 2, "encoded": 2, "unchanged": 4, "pruned": 2}
+    for seed in (2, 3, 4):
+        (photos / f"{seed:03d}.png").unlink()
+    message = "expected most pictures of .*photos to be there still, got 3, and 3 gone; is it mounted.*--prune-all"
+    with pytest.raises(SourceError, match=message):
+        index.add(photos, num_workers=0, prune=True)
+    assert len(ids(index)) == 6
+    assert add(index, photos, prune="all") == {"unchanged": 3, "pruned": 3}
+    shutil.rmtree(photos)
+    photos.mkdir()
+    with pytest.raises(SourceError, match="found none, where the index has 3 from there"):
+        index.add(photos, num_workers=0, prune=True)
+    assert add(index, photos, prune="all") == {"pruned": 3}
+
+
+def test_prune_refuses_what_was_below_a_folder_that_is_empty_now(index, photos, few):
+    disk = write_pngs(photos / "disk" / "2020", range(10, 13)).parent
+    album = write_pngs(photos / "album", range(20, 22))
+    add(index, photos)
+    shutil.rmtree(album)
+    shutil.rmtree(disk)
+    disk.mkdir()
+    message = "expected pictures in .*disk, got an empty folder, and 3 pictures gone below such; is it mounted"
+    with pytest.raises(SourceError, match=message):
+        index.add(photos, num_workers=0, prune=True)
+    assert len(ids(index)) == 11
+    disk.rmdir()
+    assert add(index, photos, prune=True) == {"unchanged": 6, "pruned": 5}
+
+
+def test_a_few_pictures_of_an_empty_folder_are_pruned(index, photos, few):
+    disk = write_pngs(photos / "disk", range(10, 12))
+    add(index, photos)
+    shutil.rmtree(disk)
+    disk.mkdir()
+    assert add(index, photos, prune=True) == {"unchanged": 6, "pruned": 2}
+
+
+def test_folders_that_were_renamed_are_no_loss(index, tmp_path, few):
+    year = write_pngs(tmp_path / "photos" / "2024", range(8))
+    add(index, tmp_path / "photos")
+    year.rename(year.with_name("2024, the best"))
+    year.mkdir()
+    assert add(index, tmp_path / "photos", prune=True) == {"renamed": 8}
+
+
+def test_prune_is_asked_for_in_words_that_are_known(index, photos):
+    with pytest.raises(UsageError, match="expected prune as True, False or 'all', got 'most'"):
+        index.add(photos, prune="most")
+
+
 def test_prune_leaves_what_could_not_be_read(index, photos, tmp_path, monkeypatch):
     """A broken picture, a folder that may not be entered, an archive that breaks off: nothing of them has vanished."""
     from indexer.sources import folders
@@ -314,6 +377,7 @@ def test_prune_by_hand():
     assert vanished("/q", rows, seen, (), 0) == []
     with pytest.raises(SourceError, match="the index has 1 from there"):
         vanished("/pq", rows, seen, (), 0)
+    assert vanished("/pq", rows, seen, (), 0, is_sure=True) == ["c"]
 
 
 def test_rows_that_came_without_tokens_are_renamed_and_copied_all_the_same(index, photos, tmp_path):

@@ -75,6 +75,9 @@ def test_an_emptied_source_is_refused_in_one_line(spyglass, photos):
         path.unlink()
     code, out, err = spyglass("index", photos, "--prune")
     assert (code, out) == (1, "") and err.startswith("error: expected pictures in") and err.count("\n") == 1
+    assert "use --prune-all" in err
+    code, out, _ = spyglass("index", photos, "--prune-all", "--json")
+    assert (code, json.loads(out)["pruned"]) == (0, 6)
 
 
 @pytest.mark.parametrize("arguments", [(), ("photos", "--retry-failed"), ("--retry-failed", "--prune")])

@@ -59,6 +59,9 @@ def index(
         bool,
         typer.Option("--prune", help="Delete from the index what these sources once gave and do not give any more."),
     ] = False,
+    prune_all: Annotated[
+        bool, typer.Option("--prune-all", help="The same, even where most of a source, or all of it, is gone.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Instead of sources: what could not be read by earlier runs.")
     ] = False,
@@ -70,8 +73,9 @@ def index(
     vector, and an exact duplicate is a further name of the same picture: neither is encoded again. An interrupted run
     is taken up where it was by the same command. Exits with 3 if some pictures were skipped.
 
-    With --prune what has vanished from a source is deleted. A source that is missing, or gives no picture at all where
-    it gave some before (a disk that is not mounted), is an error, and nothing of it is deleted.
+    With --prune what has vanished from a source is deleted. A loss that looks like a disk which is not mounted is an
+    error, and nothing of that source is deleted: no picture is left; or 100 or more are gone and no more than that are
+    left, or the folders that they were in are empty. --prune-all deletes them all the same.
 
     \b
     Examples:
@@ -100,7 +104,7 @@ def index(
         num_workers=workers,
         batch_size=batch_size,
         on_error=on_error.value,
-        prune=prune,
+        prune="all" if prune_all else prune,
         retry_failed=retry_failed,
         show_progress_bar=shows_bars(),
     )
