@@ -19,9 +19,9 @@ except ModuleNotFoundError as error:
         f"expected the packages for the page, found them incomplete ({error}); pip install 'spyglass-image-search[ui]'"
     ) from None
 
+from ui.page import first_html, picture_routes
 from ui.page import workbench as workbenches
 from ui.page.look import THEME
-from ui.page.picture_routes import routes
 from ui.page.workbench import Workbench
 from ui.service.listening import is_loopback, listen
 
@@ -53,7 +53,7 @@ def serve(index: "Index", *, host: str, port: int | None, opens_browser: bool) -
 
     app = st.App(
         Path(__file__).parents[1] / "app.py",
-        routes=routes(),
+        routes=[*picture_routes.routes(), *first_html.routes(("corpus", "training"))],
         middleware=_guards(host),
         lifespan=lifespan,
         on_script_error=_tell,
