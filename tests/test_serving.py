@@ -100,7 +100,7 @@ def test_pictures_added_by_another_process_are_found_without_a_failed_request(fo
         def ask_on_and_on() -> None:
             while not is_over.is_set():
                 statuses.append(client.post("/v1/search", files={"image": png(1)}).status_code)
-                time.sleep(0.05)
+                time.sleep(0.2)
 
         asking = [threading.Thread(target=ask_on_and_on) for _ in range(3)]
         for thread in asking:

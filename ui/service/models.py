@@ -21,10 +21,7 @@ MAX_OFFSET = 10_000
 MAX_EXAMPLES = 32
 _MAX_FILTERS = 20_000  # characters
 
-_ARGUMENTS = {
-    **{"k": "top_k", "offset": "offset", "filters": "where", "min_score": "min_score", "rerank": "rerank"},
-    **{"group_by": "group_by", "group_size": "group_size", "diverse": "diverse", "ranker": "ranker", "user": "user"},
-}
+_RENAMED = {"k": "top_k", "filters": "where"}  # as `Index.search` calls them
 _PRIVATE = "uri"  # the column that says where files lie on this machine
 
 ImageName = Annotated[
@@ -96,8 +93,8 @@ class SearchOptions(BaseModel):
 
     def as_arguments(self) -> dict[str, Any]:
         """The arguments of `Index.search` that say the same; what is not asked for is left out."""
-        asked = self.model_dump(include=_ARGUMENTS.keys(), exclude_defaults=True)
-        return {_ARGUMENTS[name]: value for name, value in asked.items()}
+        asked = self.model_dump(include=set(SearchOptions.model_fields), exclude_defaults=True)
+        return {_RENAMED.get(name, name): value for name, value in asked.items()}
 
 
 class SearchForm(SearchOptions):
