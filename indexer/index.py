@@ -427,13 +427,15 @@ class Index:
         threshold: float = 0.95,
         *,
         where: str | Mapping[str, Any] | None = None,
+        exact: bool = False,
         show_progress_bar: bool = False,
     ) -> "list[list[NearDuplicate]]":
         """Groups of images that are nearly the same, the largest first; in each the one with the most pixels first.
 
         Two images are where the cosine of their stored vectors is at least `threshold` (above 0, to 1), and a group
-        holds all that such pairs link, so that its ends may be less alike. Files of the same bytes always are. `where`
-        is as in `search`. No model is loaded. Raises `UsageError`, `DamagedError`.
+        holds all that such pairs link, so that its ends may be less alike. Files of the same bytes always are. Of
+        50,000 images or more a pair may be missed, unless `exact` (`indexer.searching.alike`). `where` is as in
+        `search`. No model is loaded. Raises `UsageError`, `DamagedError`.
         """
         import numpy as np
 
@@ -442,7 +444,9 @@ class Index:
         def groups() -> "list[list[NearDuplicate]]":
             gallery = self._open_gallery()
             rows = np.flatnonzero(gallery.catalog.live) if where is None else gallery.catalog.where(where)
-            return near_duplicates.near_duplicates(gallery, rows, threshold, show_progress_bar=show_progress_bar)
+            return near_duplicates.near_duplicates(
+                gallery, rows, threshold, is_exact=exact, show_progress_bar=show_progress_bar
+            )
 
         return self._unswept(groups)
 

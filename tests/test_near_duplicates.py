@@ -6,10 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from toy import ToyEmbedder, pixels_of, png, write_pngs
+from tqdm import tqdm
 
 from indexer import Index
-from indexer.searching import near_duplicates
+from indexer.buckets import BucketedIndex
+from indexer.searching import alike
 from indexer.searching.components import Components
+from indexer.searching.gallery import Gallery
 from retrieval.errors import UsageError
 
 NUM = 40
@@ -50,11 +53,53 @@ def plain_groups(index: Index, rows: np.ndarray, threshold: float) -> set[frozen
 @pytest.mark.parametrize("block", [3, 2048])
 @pytest.mark.parametrize("threshold", [0.999, 0.99, 0.9, 0.5, 0.2])
 def test_groups_are_those_of_all_pairs(index, threshold, block, monkeypatch):
-    monkeypatch.setattr(near_duplicates, "_BLOCK", block)
+    monkeypatch.setattr(alike, "_BLOCK", block)
     groups = index.near_duplicates(threshold)
     assert [len(group) for group in groups] == sorted(map(len, groups), reverse=True)
     rows = np.flatnonzero(index._open_gallery().catalog.live)
     assert {frozenset(one.id for one in group) for group in groups} == plain_groups(index, rows, threshold)
+
+
+@pytest.mark.parametrize("block", [3, 2048])
+@pytest.mark.parametrize("threshold", [0.99, 0.9])
+def test_the_quick_way_finds_the_same_groups(index, threshold, block, monkeypatch):
+    exact = index.near_duplicates(threshold)
+    monkeypatch.setattr(alike, "_BLOCK", block)
+    monkeypatch.setattr(alike, "MANY", 10)
+    for option in ({}, {"exact": True}):
+        groups = index.near_duplicates(threshold, **option)
+        assert [[one.id for one in group] for group in groups] == [[one.id for one in group] for group in exact] != []
+        told = [[one.similarity for group in some for one in group] for some in (groups, exact)]
+        assert told[0] == pytest.approx(told[1], abs=1e-5)
+
+
+def test_the_quick_way_misses_next_to_nothing_of_many():
+    """Groups of pictures that are alike to all degrees, in one space with as many that are alone."""
+    rng = np.random.default_rng(0)
+    scale = 1 / np.sqrt(np.arange(1, 129))
+    centres, alone = (rng.normal(size=(num, 128)) * scale for num in (700, 3000))
+    noise = rng.normal(size=(2100, 128)) * scale * rng.uniform(0.05, 0.6, (2100, 1))
+    vectors = np.concatenate([np.repeat(centres, 3, axis=0) + noise, alone]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    buckets = BucketedIndex((128,), device="cpu")
+    buckets.add(np.arange(len(vectors)), vectors, np.full(len(vectors), 128))
+    expected = np.argwhere(np.triu(vectors @ vectors.T >= 0.85, 1))
+    found = {is_exact: found_pairs(Gallery(None, buckets, None), len(vectors), 0.85, is_exact) for is_exact in (0, 1)}
+    assert found[1] == {*map(tuple, expected.tolist())} and len(expected) > 1000
+    assert found[0] <= found[1] and len(found[0]) >= 0.99 * len(found[1])
+
+
+def found_pairs(gallery: Gallery, num: int, threshold: float, is_exact: bool) -> set[tuple[int, int]]:
+    options = {"is_exact": is_exact, "progress_bar": tqdm(disable=True)}
+    places = [some[:2] for some in alike.pairs(gallery, np.arange(num), threshold, **options)]
+    return {tuple(sorted(pair)) for some in places for pair in np.stack(some, axis=1).tolist()}
+
+
+@pytest.mark.parametrize("num", [0, 1, 2, 20])
+def test_the_quick_way_with_hardly_any_pictures(num):
+    buckets = BucketedIndex((32,), device="cpu")
+    buckets.add(np.arange(num), np.tile(np.eye(1, 32, dtype=np.float32), (num, 1)), np.full(num, 32))
+    assert len(found_pairs(Gallery(None, buckets, None), num, 0.9, False)) == num * (num - 1) // 2
 
 
 def test_what_is_told_of_a_group(index):
@@ -120,6 +165,6 @@ def test_no_pair_escapes_its_bound(seed, threshold):
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(30, 64)) * np.linspace(2, 0.1, 64)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    sketches = near_duplicates._sketches(vectors)
+    sketches = alike.sketched(vectors)
     assert (sketches @ sketches.T >= vectors @ vectors.T - 1e-5).all()
     np.testing.assert_allclose(np.linalg.norm(sketches, axis=1), 1, atol=1e-5)

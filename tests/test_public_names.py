@@ -94,7 +94,7 @@ def test_parameters(module, name, expected):
         ("encode_pictures", ["pictures", "crop", "on_error"]),
         ("check_search", ["pictures", "options"]),
         ("uri_of", ["name"]),
-        ("near_duplicates", ["threshold", "where", "show_progress_bar"]),
+        ("near_duplicates", ["threshold", "where", "exact", "show_progress_bar"]),
         ("explain", ["query", "image", "ranker", "crop"]),
         ("add_tokens", ["token_bytes", "batch_size", "num_workers", "show_progress_bar", "commit_seconds"]),
         ("info", []),
