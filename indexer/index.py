@@ -64,12 +64,10 @@ class Index:
         """Make an empty index for the vectors of `embedder`, in a folder that is empty or not there yet.
 
         `widths` are the lengths of the buckets, rising to the embedder's own last one; `dtype` "float16" or "float32"
-        is how vectors are stored; `index_type` how they are searched: "Flat" compares them all, another FAISS factory
-        string ("HNSW32") builds that over each bucket of a segment of 10,000 images or more, "auto" compares all of up
-        to 16 million numbers and builds a small index over more. Of a segment's indices the manifest says how much they
-        find; `compact` makes large segments of small ones. `token_bytes` is how much of an image's local tokens is
-        kept, for reranking: 0 (none) to 4096; an embedder without tokens makes it 0. Raises `IndexFolderError` or
-        `UsageError`.
+        is how vectors are stored. `index_type` is how they are searched: "Flat" compares them all, another FAISS
+        factory string ("HNSW32") builds that over each large bucket of a segment, "auto" does where that pays
+        (`indexer.vectors.approximating`). `token_bytes`, 0 to 4096, of an image's local tokens are kept for reranking.
+        Raises `IndexFolderError` or `UsageError`.
         """
         from indexer.changes import creating
 
@@ -143,22 +141,14 @@ class Index:
         commit_seconds: float = 20.0,
         on_progress: Callable[[int, int | None], None] | None = None,
     ) -> "AddReport":
-        """Add what is new in the sources, update what has changed, leave the rest untouched.
+        """Add what is new in the sources, update what has changed, leave the rest untouched (`indexer.ingest`).
 
         A source is a folder, an image file, a .parquet (image bytes or paths), a .csv (paths) or a .tar (WebDataset),
-        by its path or, with the extra `remote`, its URL; a cell may hold a URL for a path too. `label_from` is "parent"
-        or a column. `num_workers` processes decode (None: one a CPU; 0: this one does). What is encoded is committed
-        every `commit_seconds` and at the end, also at an early one, by Ctrl-C for example. `on_progress` is called
-        after each picture with how many are done and how many there are (None: not known). A picture that cannot be
-        read is reported (`on_error` "skip") or raised as `ImageError` ("stop").
-
-        Known bytes are not encoded again: a renamed file keeps its vector and gets its new id, and an exact duplicate
-        is a further name of the same hit. With `prune` ids are deleted that came from these sources and are not in them
-        any more, once all is read. What cannot be read is not pruned, and a loss that looks like a disk which is not
-        mounted is a `SourceError` unless `prune` is "all" (`indexer.changes.pruning`). `retry_failed`, without sources,
-        tries again what could not be read by any run before. Also raises `SourceError`, `UsageError`, `MismatchError`,
-        `LockedError` while another process writes, `IndexFolderError` where the disk refuses: what was committed before
-        stays.
+        by its path or, with the extra `remote`, its URL; the options are those of `AddConfig`, in
+        `indexer.changes.add_config`. Known bytes are not encoded again: a renamed file keeps its vector and gets its
+        new id, and an exact duplicate is a further name of the same hit. Whatever ends it early, Ctrl-C for example,
+        what is encoded is committed. Raises `SourceError`, `UsageError`, `MismatchError`, `LockedError` while another
+        process writes, `IndexFolderError` where the disk refuses: what was committed before stays.
         """
         from indexer.changes.add_config import AddConfig
         from indexer.ingest import Ingest
@@ -193,10 +183,10 @@ class Index:
     ) -> "TokensReport":
         """Give local tokens, of at most `token_bytes` an image, to the images that have none, or another amount.
 
-        Their pictures are read again from where they lie; ids, vectors and dims stay as they are. The segments that
-        are complete are committed every `commit_seconds` and at the end, also at an early one, and not done again by
-        the next run. A picture that is gone or has changed is reported, and keeps what tokens it had. Images that are
-        added later get as many. Raises `UsageError`, `LockedError`, `MismatchError`, `DamagedError`.
+        Their pictures are read again from where they lie; ids, vectors and dims stay as they are. The options are those
+        of `indexer.sources.encode_config`: what is complete is committed now and then, and not done again by the next
+        run. A picture that is gone or has changed is reported, and keeps what tokens it had. Images that are added
+        later get as many. Raises `UsageError`, `LockedError`, `MismatchError`, `DamagedError`.
         """
         from indexer.changes.add_tokens import AddTokensConfig, TokensRun
         from indexer.changes.creating import token_bytes_of
@@ -231,12 +221,11 @@ class Index:
     ) -> "ReencodeReport":
         """Encode all images anew by another model, `embedder`; by default the one that bears the old one's name now.
 
-        Of the same model it is kept where it lies now, and nothing is encoded.
         Their pictures are read again from where they lie; ids, labels and columns stay. The old vectors serve until all
         new ones are there. Where a picture cannot be read, the report tells it and nothing is replaced; with
-        `drop_missing` the index goes on without those images. What is encoded is kept every `commit_seconds` and at the
-        end, also at an early one, and not encoded again by the next run, if no image was added or removed meanwhile.
-        Raises `SourceError` where all would be dropped; `UsageError`, `LockedError`, `DamagedError`,
+        `drop_missing` the index goes on without those images. The other options are those of
+        `indexer.sources.encode_config`: what is encoded is kept for the next run, if no image was added or removed
+        meanwhile. Raises `SourceError` where all would be dropped; `UsageError`, `LockedError`, `DamagedError`,
         `IndexFolderError`.
         """
         from indexer.changes.reencoding import ReencodeConfig, Reencoding
@@ -322,35 +311,8 @@ class Index:
         """The pictures most alike, best first; those of one score by the order in which they were added.
 
         `query` is a picture (a path or a hit's uri, bytes, a PIL image, an (H, W, 3) uint8 array, an `ImageId`, an
-        `EncodedPicture`) or a list of them, searched by their mean, in which `weights` counts them: one below 0 against
-        a hit. So does likeness to the pictures of `subtract`. A str that names no file may be the id of an image.
-        `crop` (x, y, width, height) in pixels of the upright query keeps that part of it. Hits that
-        score below `min_score` are dropped; where there is a ranker, those whose inner product with the query is, since
-        a ranker's scores have no scale of their own.
-
-        `where` is an SQL condition over the catalog's columns, such as "label = 'cat' AND width >= 640", or rules for
-        some of them that must all hold: `{"label": ["cat", "lynx"], "width": {"gte": 640}, "note": None}`. A rule is
-        the value, a list of the values that it may be, or operators: eq, ne, gt, gte, lt, lte, in, not_in, contains,
-        starts_with, exists. None is no value, which only None, `{"exists": False}`, ne and not_in let through. There
-        are as many hits as are asked for, wherever so many images are let through.
-
-        A ranker puts the `rerank` most similar in order, and the others follow by similarity: 100 by default, none with
-        0, nor by default where the index has no tokens or there is no ranker for its model. `ranker` is a
-        `retrieval.Ranker`, the name of one of the index's own or of a shipped one, or a folder; by default the one in
-        use (`use_ranker`), or else that beside the weights of the index's model. It may read `metadata`, the query's
-        own columns, and what `user` has judged. The very picture that is asked for comes first all the same: its score
-        is raised above the others'.
-
-        The `expand` best hits then join the query for a second search, whose hits these are: with them, and in
-        `similarity_rank`, "the query" is the one so expanded.
-
-        With `group_by`, a column, no more than the `group_size` best of each of its values are hits; an image without a
-        value stands for itself. With `diverse`, 0 to 1, the 200 best are put in an order that weighs how much they are
-        like those before them against their relevance (maximal marginal relevance, whose λ is 1 - `diverse`):
-        scores then rise and fall.
-
-        All of that makes one ranking, whatever `offset` and `top_k` are: the hits are the `top_k` of it after the first
-        `offset`, so that pages put one after the other hold every image once.
+        `EncodedPicture`) or a list of them, searched by their mean. A str that names no file may be the id of an image.
+        What the options mean is told at `SearchConfig`, in `indexer.searching.search_config`.
 
         Raises `ImageError`, `UsageError`, `DamagedError`, `WeightsError`; `MismatchError` for a ranker of another
         model, `IndexFolderError` where a ranker is asked for and there are no tokens.
@@ -556,40 +518,6 @@ class Index:
         self._move_to(manifest.read(self.path))
         return report
 
-    def _open_gallery(self) -> "Gallery":
-        opened = self._gallery  # another thread may move on to a newer state meanwhile
-        if opened is None:
-            from indexer.searching import gallery
-
-            opened = self._gallery = self._unswept(lambda: gallery.read(self.path, self._manifest, self._device))
-        return opened
-
-    def _unswept(self, read: Callable[[], T]) -> T:
-        """What `read` gives; where a `compact` has swept files of this state meanwhile, once more at the newest one."""
-        while True:
-            try:
-                return read()
-            except DamagedError:
-                state = snapshots.successor(self.path, self._manifest)
-                if state is None:
-                    raise
-                if self._is_pinned:
-                    raise snapshots.swept(self.path, self.version) from None
-                self._move_to(state)
-
-    def _move_to(self, state: Manifest) -> None:
-        if not _fits(self._embedder, state):
-            self._embedder = None  # a state of another model: its own is loaded when it is first needed
-        self._manifest, self._gallery, self._is_pinned = state, None, False
-
-    def _open_searcher(self) -> "Searcher":
-        gallery = self._open_gallery()
-        if self._searcher is None or self._searcher.gallery is not gallery:
-            from indexer.searching.searcher import Searcher
-
-            self._searcher = Searcher(self.path, self._manifest, gallery, self._model, lambda: self.embedder)
-        return self._searcher
-
     def record_feedback(self, query: Any, image: str, relevant: bool, *, user: str = "") -> "Judgment":
         """Keep that `image`, an id of the index, is or is not what was looked for with `query`; needs no lock.
 
@@ -630,6 +558,40 @@ class Index:
         if not superseded:
             judgments = feedback.latest(judgments)
         return judgments if user is None else judgments[judgments["user"] == user].reset_index(drop=True)
+
+    def _open_gallery(self) -> "Gallery":
+        opened = self._gallery  # another thread may move on to a newer state meanwhile
+        if opened is None:
+            from indexer.searching import gallery
+
+            opened = self._gallery = self._unswept(lambda: gallery.read(self.path, self._manifest, self._device))
+        return opened
+
+    def _unswept(self, read: Callable[[], T]) -> T:
+        """What `read` gives; where a `compact` has swept files of this state meanwhile, once more at the newest one."""
+        while True:
+            try:
+                return read()
+            except DamagedError:
+                state = snapshots.successor(self.path, self._manifest)
+                if state is None:
+                    raise
+                if self._is_pinned:
+                    raise snapshots.swept(self.path, self.version) from None
+                self._move_to(state)
+
+    def _move_to(self, state: Manifest) -> None:
+        if not _fits(self._embedder, state):
+            self._embedder = None  # a state of another model: its own is loaded when it is first needed
+        self._manifest, self._gallery, self._is_pinned = state, None, False
+
+    def _open_searcher(self) -> "Searcher":
+        gallery = self._open_gallery()
+        if self._searcher is None or self._searcher.gallery is not gallery:
+            from indexer.searching.searcher import Searcher
+
+            self._searcher = Searcher(self.path, self._manifest, gallery, self._model, lambda: self.embedder)
+        return self._searcher
 
     def _image_table(self) -> "pa.Table":
         """The id and uri of every image, from memory where a search has brought them there."""

@@ -9,7 +9,16 @@ from retrieval.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class AddConfig(EncodeConfig):
-    """How to add: see `Index.add`."""
+    """How to add: see `Index.add`.
+
+    `label_from` is "parent" or a column. A picture that cannot be read is reported (`on_error` "skip") or raised as
+    `ImageError` ("stop"); `retry_failed`, without sources, tries again what no run before could read. `on_progress` is
+    called after each picture with how many are done and how many there are (None: not known).
+
+    With `prune` ids are deleted that came from these sources and are not in them any more, once all is read. What
+    cannot be read is not pruned, and a loss that looks like a disk which is not mounted is a `SourceError` unless
+    `prune` is "all" (`indexer.changes.pruning`).
+    """
 
     label_from: str | None = None
     exclude_dirs: tuple[str, ...] = ()

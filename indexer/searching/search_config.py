@@ -17,7 +17,37 @@ MOST_RERANKED = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """What is asked of a search: see `Index.search`."""
+    """What is asked of a search, beside its query: see `Index.search`.
+
+    `weights` count the pictures of a query of several: one below 0 against a hit. So does likeness to those of
+    `subtract`. `crop` (x, y, width, height) in pixels of the upright query keeps that part of it. Hits that score below
+    `min_score` are dropped; where there is a ranker, those whose inner product with the query is, since a ranker's
+    scores have no scale of their own.
+
+    `where` is an SQL condition over the catalog's columns, such as "label = 'cat' AND width >= 640", or rules for some
+    of them that must all hold: `{"label": ["cat", "lynx"], "width": {"gte": 640}, "note": None}`. A rule is the value,
+    a list of the values that it may be, or operators: eq, ne, gt, gte, lt, lte, in, not_in, contains, starts_with,
+    exists. None is no value, which only None, `{"exists": False}`, ne and not_in let through. There are as many hits as
+    are asked for, wherever so many images are let through.
+
+    A ranker puts the `rerank` most similar in order, and the others follow by similarity: 100 by default, none with 0,
+    nor by default where the index has no tokens or there is no ranker for its model. `ranker` is a `retrieval.Ranker`,
+    the name of one of the index's own or of a shipped one, or a folder; by default the one in use
+    (`Index.use_ranker`), or else that beside the weights of the index's model. It may read `metadata`, the query's own
+    columns, and what `user` has judged. The very picture that is asked for comes first all the same: its score is
+    raised above the others'.
+
+    The `expand` best hits then join the query for a second search, whose hits these are: with them, and in
+    `Hit.similarity_rank`, "the query" is the one so expanded.
+
+    With `group_by`, a column, no more than the `group_size` best of each of its values are hits; an image without a
+    value stands for itself. With `diverse`, 0 to 1, the 200 best are put in an order that weighs how much they are like
+    those before them against their relevance (maximal marginal relevance, whose λ is 1 - `diverse`): scores then rise
+    and fall.
+
+    All of that makes one ranking, whatever `offset` and `top_k` are: the hits are the `top_k` of it after the first
+    `offset`, so that pages put one after the other hold every image once.
+    """
 
     top_k: int = 10
     offset: int = 0

@@ -7,7 +7,9 @@ from retrieval.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """`num_workers` processes decode (None: one a CPU; 0: this one does); `commit_seconds` pass between two commits."""
+    """`num_workers` processes decode (None: one a CPU; 0: this one does); what is encoded is committed every
+    `commit_seconds` and at the end, also at an early one.
+    """
 
     batch_size: int = 64
     num_workers: int | None = None
