@@ -59,15 +59,16 @@ def evaluate(
     num_images = len(embeddings.full)
     classes = np.full(num_images, -1) if labels is None else as_classes(labels, labels, num_images, num_images)[0]
     has_company = np.bincount(classes[classes >= 0], minlength=1).max() > 1
+    asked = classes if has_company else None
     if not has_company and distorted is None:
         raise UsageError(
             "expected a label that two images share, or distorted copies that look for their originals, got neither; "
             "check the labels"
         )
     storages, measured = [], []
-    for storage in _storages(embeddings, classes if has_company else None, pixels, widths, distorted, oracle, seed):
+    for storage in _storages(embeddings, asked, pixels, widths, distorted, oracle, seed):
         storages.append(storage)
-        measured.append(_measure(storage, embeddings.full, classes if has_company else None, distorted))
+        measured.append(_measure(storage, embeddings.full, asked, distorted))
     return Evaluation(
         rows=_rows(storages, measured),
         bucket_shares={width: float(np.mean(_width_of(embeddings.dims, widths) == width)) for width in widths},

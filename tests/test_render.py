@@ -8,7 +8,8 @@ from PIL import Image
 
 from ui.attention import attention_overlay, colours, heat_of
 from ui.lettering import drawable, fitted, font
-from ui.render import CARD, MAT, PAGE, SheetRow, SheetStyle, Tile, contact_sheet
+from ui.palette import CARD, MAT, PAGE
+from ui.render import SheetRow, SheetStyle, Tile, contact_sheet
 
 BLUE, RED = (20, 60, 200), (200, 30, 30)
 

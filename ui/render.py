@@ -12,12 +12,9 @@ from PIL import Image, ImageDraw
 
 from ui.attention import attention_overlay, colours
 from ui.lettering import fitted, font
+from ui.palette import ACCENT, CARD, EDGE, FAINT_INK, INK, MAT, PAGE, QUERY_ACCENT, SOFT_INK, TRACK
 
 __all__ = ["SheetRow", "SheetStyle", "Tile", "attention_overlay", "contact_sheet"]
-
-PAGE, CARD, EDGE, MAT = "#F4F5F7", "#FFFFFF", "#E3E6EB", "#EEF0F3"
-INK, SOFT_INK, FAINT_INK = "#171B24", "#5A6372", "#8B94A3"
-ACCENT, QUERY_ACCENT, TRACK = "#1F8A8C", "#D9622B", "#E3E8EC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +163,7 @@ def _matted(picture: Image.Image, side: int) -> Image.Image:
     scale = min(side / picture.width, side / picture.height)
     size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
     matted = Image.new("RGB", (side, side), MAT)
-    fitted = picture.resize(size, Image.Resampling.LANCZOS)
-    matted.paste(fitted, ((side - size[0]) // 2, (side - size[1]) // 2))
+    matted.paste(picture.resize(size, Image.Resampling.LANCZOS), ((side - size[0]) // 2, (side - size[1]) // 2))
     return matted
 
 

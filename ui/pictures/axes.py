@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ui.palette import EDGE, FAINT_INK, SOFT_INK
 from ui.pictures.drawing import Pen, ticks
-from ui.render import EDGE, FAINT_INK, SOFT_INK
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from ui.lettering import fitted
+from ui.palette import ACCENT, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
 from ui.pictures.axes import Axes
 from ui.pictures.drawing import SCALE, Pen, check_path
-from ui.render import ACCENT, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
 
 if TYPE_CHECKING:
     from retrieval.evaluate import Evaluation, EvaluationRow

@@ -12,7 +12,7 @@ from PIL import ImageDraw
 
 from retrieval.errors import UsageError
 from ui.lettering import font
-from ui.render import CARD, EDGE, INK, SOFT_INK
+from ui.palette import CARD, EDGE, INK, SOFT_INK
 
 SCALE = 3
 """How much larger than the finished picture what a pen draws on is."""

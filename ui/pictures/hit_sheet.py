@@ -10,8 +10,9 @@ from indexer.corpus import read_image
 from retrieval.errors import ImageError, UsageError
 from retrieval.images import decode
 from ui import model_folder
+from ui.palette import MAT
 from ui.printing import one_line
-from ui.render import MAT, SheetRow, Tile, contact_sheet
+from ui.render import SheetRow, Tile, contact_sheet
 
 if TYPE_CHECKING:
     from indexer import Hit

@@ -6,9 +6,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from ui.lettering import fitted
+from ui.palette import ACCENT, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
 from ui.pictures.axes import Axes
 from ui.pictures.drawing import SCALE, Pen, check_path, ticks
-from ui.render import ACCENT, FAINT_INK, INK, PAGE, QUERY_ACCENT, SOFT_INK
 
 _PANELS = (
     ("Loss", "lower is better", {"loss": "training", "val_loss": "validation"}),

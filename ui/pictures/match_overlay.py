@@ -13,9 +13,9 @@ from indexer.searching.query_pixels import pixels_of
 from retrieval.errors import ImageError
 from retrieval.images import IMAGE_SUFFIXES, read_pixels
 from ui.lettering import fitted, font
+from ui.palette import INK, MAT, PAGE, SOFT_INK
 from ui.pictures import explanation_files
 from ui.printing import one_line
-from ui.render import INK, MAT, PAGE, SOFT_INK
 
 if TYPE_CHECKING:
     from indexer import Hit, Index

@@ -124,8 +124,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     same?.querySelector(`[data-action="${place[1]}"]`)?.focus({ preventScroll: true });
   }
   const send = (card, action) => {
-    if (action !== "only" && !card.querySelector(`[data-action="${action}"]`)) return;
     const button = card.querySelector(`[data-action="${action}"]`);
+    if (!button) return; // a key for what this grid does not offer
     if (action === "relevant" || action === "irrelevant") {
       // Shown at once: the server's answer will say the same.
       card.querySelectorAll("[aria-pressed]").forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
