@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from toy import ToyEmbedder, coloured, png, write_coloured, write_pngs
+from toy_rankers import weighing
 
 from indexer import Index
 from retrieval.errors import ImageError, SourceError, UsageError
@@ -177,6 +178,17 @@ def test_latest_answers():
     threads = [threading.Thread(target=lambda: [latest.get(n % 5, lambda: 0) for n in range(500)]) for _ in range(4)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
     assert len(latest._kept) == 2
+
+
+def test_only_a_ranker_of_the_index_is_taken_from_an_address(workbench, index, tmp_path):
+    weighing(product=-1).save(index.path / "rankers" / "mine")
+    weighing(product=-1).save(tmp_path / "elsewhere")
+    plain = QueryState(like=("red/0.png",), num_hits=12)
+    expected = [hit.id for hit in index.search(coloured((200, 40, 40), 0), top_k=12)]
+    for name in (str(tmp_path / "elsewhere"), "../index/rankers/mine", "nobody"):
+        assert [hit.id for hit in workbench.find(plain.change(ranker=name)).hits] == expected
+    found = workbench.find(plain.change(ranker="mine")).hits
+    assert [hit.id for hit in found] != expected and found[1].similarity_rank is not None
 
 
 def test_a_log_that_is_being_written(tmp_path):

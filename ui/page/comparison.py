@@ -6,6 +6,7 @@ from retrieval.errors import SpyglassError
 from ui.page import address, hit_grid
 from ui.page.hit_grid import Event
 from ui.page.query_state import QueryState, image_ref
+from ui.page.ranker_names import label_of
 from ui.page.workbench import Workbench
 
 _SIMILARITY = "similarity alone"
@@ -22,8 +23,8 @@ def show(workbench: Workbench) -> None:
     st.header("Compare")
     choices = [_SIMILARITY, *rankers]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        one = st.selectbox("Left", choices, index=0, key="compare_left")
-        other = st.selectbox("Right", choices, index=1, key="compare_right")
+        one = st.selectbox("Left", choices, index=0, key="compare_left", format_func=label_of)
+        other = st.selectbox("Right", choices, index=1, key="compare_right", format_func=label_of)
         st.session_state.setdefault("compare_seed", 0)
         st.button("Other queries", icon=":material/shuffle:", on_click=_draw_others)
     seed = st.session_state["compare_seed"]
@@ -46,8 +47,8 @@ def _show_hits(workbench: Workbench, image_id: str, ranker: str, *, key: str) ->
         return
     version = workbench.view.index.version
     cards = [hit_grid.hit_card(hit, state, {}, version) for hit in found.hits]
-    st.caption(ranker)
-    hit_grid.show(cards[:_NUM_SHOWN], key=key, on_event=_search_with, is_small=True)
+    st.caption(label_of(ranker))
+    hit_grid.show(cards[:_NUM_SHOWN], key=key, on_event=_search_with, most_columns=3)
 
 
 def _search_with(event: Event) -> None:

@@ -120,7 +120,7 @@ def _show_extremes(view: View) -> None:
                 image_card(row, view.index.version, note=f"{row['bytes_per_pixel']:.2f} bytes a pixel")
                 for _, row in rows.iterrows()
             ]
-            hit_grid.show(cards, key=f"extremes_{heading}", on_event=_search_with, is_small=True)
+            hit_grid.show(cards, key=f"extremes_{heading}", on_event=_search_with, most_columns=4)
 
 
 def _show_map(view: View) -> None:
@@ -146,7 +146,7 @@ def _show_map(view: View) -> None:
     if picked:
         rows = places[places["id"].isin(picked)]
         cards = [image_card(row, view.index.version) for _, row in rows.head(_NUM_BESIDE).iterrows()]
-        hit_grid.show(cards, key="map_picked", on_event=_search_with, is_small=True)
+        hit_grid.show(cards, key="map_picked", on_event=_search_with, most_columns=4)
 
 
 def _show_near_duplicates(view: View) -> None:
@@ -167,7 +167,7 @@ def _show_near_duplicates(view: View) -> None:
     version = view.index.version
     for number, group in enumerate(groups[:_MOST_GROUPS]):
         cards = [near_duplicate_card(one, version) for one in group[:_NUM_BESIDE]]
-        hit_grid.show(cards, key=f"group_{number}", on_event=_search_with, is_small=True)
+        hit_grid.show(cards, key=f"group_{number}", on_event=_search_with, most_columns=4)
 
 
 def _look_for_near_duplicates() -> None:

@@ -32,16 +32,20 @@ def show(
     on_event: Callable[[Event], None],
     actions: Sequence[str] = (),
     page: int = 0,
-    is_small: bool = False,
+    most_columns: int | None = None,
 ) -> None:
-    """Draw the cards; `actions` are of "more" (with "less"), "judge" and "details"."""
+    """Draw the cards; `actions` are of "more" (with "less"), "judge" and "details".
+
+    `most_columns`, 3 or 4, makes them small: there are never more beside each other.
+    """
 
     def handle() -> None:
         event = st.session_state[key].event
         if event is not None:
             on_event(event)
 
-    data = {"cards": plain(cards), "actions": [*actions], "max_dim": MAX_DIM, "is_small": is_small, "page": page}
+    data = {"cards": plain(cards), "actions": [*actions], "max_dim": MAX_DIM, "page": page}
+    data["most_columns"] = most_columns
     _grid(data=data, key=key, on_event_change=handle)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from ui.page import address
+from ui.page import address, ranker_names
 from ui.page.filters import SIZES, Choice, Range, allowed
 from ui.page.query_state import NUM_HITS, QueryState
 from ui.page.view import View
@@ -39,7 +39,8 @@ def user() -> str:
 
 def _show_order(view: View, state: QueryState) -> None:
     st.markdown("**Order**")
-    rankers = view.index.info()["rankers"]
+    info = view.index.info()
+    rankers = info["rankers"] if info["token_bytes"] else []
     if rankers:
         _choose(
             "Re-rank the most similar",
@@ -49,18 +50,18 @@ def _show_order(view: View, state: QueryState) -> None:
             help="A ranker compares the pictures place by place. Arrows beside the hits show what it moved.",
         )
         if len(rankers) > 1 and state.rerank:
-            in_use = view.index.ranker_in_use() or rankers[-1]
+            in_use = ranker_names.in_use(rankers, view.index.ranker_in_use())
             _choose(
                 "Ranker",
                 "ranker",
                 state.ranker if state.ranker in rankers else "",
                 st.selectbox,
                 options=["", *rankers],
-                format_func=lambda name: name or f"the one in use ({in_use})",
+                format_func=lambda name: ranker_names.label_of(name) if name else f"the one in use ({in_use})",
                 convert=lambda name: name or None,
             )
     _choose(
-        "Least similarity",
+        "Minimum score",
         "min_score",
         max(state.min_score or 0.0, 0.0),
         st.slider,
@@ -68,7 +69,7 @@ def _show_order(view: View, state: QueryState) -> None:
         max_value=1.0,
         step=0.05,
         convert=lambda least: least or None,
-        help="Leaves out hits whose inner product with the query is less; 0 leaves out none.",
+        help="Of the score by similarity alone, which hits have while re-ranking is off; 0 leaves out none.",
     )
     _choose(
         "Diversity",

@@ -80,7 +80,7 @@ def _show_some(workbench: Workbench, state: QueryState) -> None:
 
 def _summary(found: Found, state: QueryState) -> str:
     if not found.hits:
-        return "Nothing found: lower the least similarity, or take a filter away."
+        return "Nothing found: lower the minimum score, or take a filter away."
     first, last = found.hits[0].rank, found.hits[-1].rank
     parts = [f"Hits **{first}–{last}**", f"{found.took_ms:.0f} ms"]
     if found.hits[0].similarity_rank is not None:

@@ -8,6 +8,7 @@ import streamlit as st
 from indexer.judgments.ranker_folders import DEFAULT, NAME
 from retrieval.errors import SpyglassError
 from ui.page import comparison
+from ui.page.ranker_names import MODELS_OWN, is_models_own
 from ui.page.training import Training, TrainingOptions, curve
 from ui.page.workbench import Workbench, current
 
@@ -166,11 +167,12 @@ def _show_choice(workbench: Workbench) -> None:
         except SpyglassError as error:
             st.toast(str(error), icon=":material/error:")
 
-    st.session_state[key] = in_use if in_use in rankers else _MODELS_OWN
+    own = [name for name in rankers if not is_models_own(name)]
+    st.session_state[key] = in_use if in_use in own else _MODELS_OWN
     st.radio(
         "Every search uses it that names no other",
-        [_MODELS_OWN, *rankers],
-        format_func=lambda name: name or "the one beside the model, if there is one",
+        [_MODELS_OWN, *own],
+        format_func=lambda name: name or ("none: by similarity alone" if len(own) == len(rankers) else MODELS_OWN),
         key=key,
         on_change=choose,
         disabled=not workbench.may_change,

@@ -105,7 +105,7 @@ class Workbench:
                 where=allowed(view.filters, state.where) or None,
                 min_score=state.min_score,
                 rerank=None if state.rerank else 0,
-                ranker=state.ranker if state.rerank else None,
+                ranker=_known_ranker(view.index, state) if state.rerank else None,
                 group_by=state.group_by,
                 diverse=state.diverse or None,
                 user=user,
@@ -140,7 +140,7 @@ class Workbench:
         ref = state.like[0]
         query, found = self.pictures.part(ref, state.crop), self.pictures.data(image_ref(hit.id))
         with self._model:
-            explanation = self._view.index.explain(query, hit, ranker=state.ranker)
+            explanation = self._view.index.explain(query, hit, ranker=_known_ranker(self._view.index, state))
         left, right = (Image.fromarray(read_pixels(picture, None)) for picture in (query, found))
         detail = f"score {hit.score:.3f}, similarity {hit.similarity:.3f}"
         return overlay(left, right, explanation, title=hit.label or hit.id, detail=detail)
@@ -205,6 +205,11 @@ class Workbench:
         file = io.BytesIO()
         attention_overlay(shown, attention).save(file, "JPEG", quality=85)
         return file.getvalue()
+
+
+def _known_ranker(index: "Index", state: QueryState) -> str | None:
+    """The ranker that an address asks for, if the index has it: what is none must not be taken for a path."""
+    return state.ranker if state.ranker in index.info()["rankers"] else None
 
 
 def _own_name(state: QueryState) -> str | None:

@@ -113,7 +113,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     grid = make("div", { className: "grid", role: "list" });
     parentElement.append(grid);
   }
-  grid.classList.toggle("small", data.is_small);
+  grid.classList.toggle("of-3", data.most_columns === 3);
+  grid.classList.toggle("of-4", data.most_columns === 4);
   const focused = parentElement.activeElement;
   const place = focused && [focused.closest(".card")?.dataset.ref, focused.dataset.action];
   const images = new Map([...grid.querySelectorAll("img")].map((image) => [image.getAttribute("src"), image]));
