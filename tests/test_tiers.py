@@ -45,13 +45,16 @@ def state_of(*sizes: int) -> Manifest:
         ([20] * 14 + [300], 0),
         ([300] * 8 + [20] * 10, 0),  # too few images to be anything but small again
         ([5000] * 30, 0),
-        ([20] * 30 + [5000], 0),
+        ([20] * 30 + [5000, 20], slice(0, 30)),  # no more of them will come
+        ([5000, 300, 20, 5000, 5000, 20, 20], slice(1, 3)),
+        ([5000, 20, 5000, 20, 5000, 20], 0),
     ],
 )
 def test_what_has_piled_up(sizes, expected):
     state = state_of(*sizes)
-    small = tiers.piled_up(state)
-    assert small == state.segments[len(sizes) - expected :]
+    if isinstance(expected, int):
+        expected = slice(len(sizes) - expected, len(sizes))
+    assert state.segments[tiers.piled_up(state)] == state.segments[expected]
 
 
 @pytest.mark.parametrize("size", [1, 20])
@@ -60,10 +63,9 @@ def test_a_row_is_copied_a_few_times_at_most(size):
     sizes, copied, most = [], 0, 0
     for _ in range(2000):
         sizes.append(size)
-        small = tiers.piled_up(state_of(*sizes))
-        if small:
-            total = sum(record.rows.num for record in small)
-            sizes[len(sizes) - len(small) :] = [total]
+        place = tiers.piled_up(state_of(*sizes))
+        if total := sum(sizes[place]):
+            sizes[place] = [total]
             copied += total
         most = max(most, len(sizes))
     assert sum(sizes) == 2000 * size
@@ -108,6 +110,25 @@ def test_additions_become_one_segment_and_nothing_else_changes(tmp_path, monkeyp
     tidy.compact()
     plain.add(*folders, num_workers=0)
     assert sorted(map(sorted, answers(tidy))) == sorted(map(sorted, answers(plain)))
+
+
+def test_small_segments_before_a_large_one_become_one_in_their_place(tmp_path, monkeypatch, folders):
+    monkeypatch.setattr(tiers, "_SMALL", (16, 30))
+    tidy, plain = (Index.create(tmp_path / name, ToyEmbedder()) for name in ("tidy", "plain"))
+    large = [write_pngs(tmp_path / f"large {seed}", range(seed, seed + 30)) for seed in (200, 300)]
+    for index in (tidy, plain):
+        with monkeypatch.context() as patch:
+            if index is plain:
+                patch.setattr(tiers, "piled_up", lambda _: slice(0, 0))
+            for sources in (large[:1], folders[:1], folders[1:2]):
+                index.add(*sources, num_workers=0)
+            index.remove(["000.png", "004.png", "200.png"])
+            for sources in (large[1:], folders[2:3]):
+                index.add(*sources, num_workers=0)
+    assert [record.rows.num for record in manifest.read(plain.path).segments] == [30, 3, 3, 30, 3]
+    assert [record.rows.num for record in manifest.read(tidy.path).segments] == [30, 4, 30, 3]
+    assert tidy.verify() == [] and answers(tidy) == answers(plain)
+    assert tidy.catalog()["id"].tolist() == plain.catalog()["id"].tolist()
 
 
 def test_one_long_run_leaves_few_segments_at_any_moment(tmp_path, monkeypatch):

@@ -1,8 +1,9 @@
 """Small segments are put together as they pile up: an index that grows by a few images a day stays fast to open.
 
 Each addition is a segment of its own. Once there are many small ones at the end of an index, they become one that is
-not as small any more: first the smallest, later what came of them. So a row is copied three times at most, ever, and
-large segments never are. What was put together stays on disk, as earlier states name it, until `compact`.
+not as small any more: first the smallest, later what came of them. Those that a large one comes after become one at
+once. So a row is copied four times at most, ever, and large segments never are. What was put together stays on disk, as
+earlier states name it, until `compact`.
 """
 
 import logging
@@ -16,7 +17,7 @@ from indexer import segments
 from indexer.changes import compacting
 from indexer.segments import Place
 from indexer.storage.manifest import Manifest
-from indexer.storage.records import SegmentRecord, TombstoneRecord
+from indexer.storage.records import TombstoneRecord
 
 MANY = 16
 """Small segments that are put together."""
@@ -26,13 +27,25 @@ _log = logging.getLogger(__name__)
 _SMALL = (MANY, MANY**2, MANY**3)  # rows below which a segment is small: the smallest, and those that came of such
 
 
-def piled_up(state: Manifest) -> tuple[SegmentRecord, ...]:
-    """The segments at the end of an index that are to become one; none most of the time."""
+def piled_up(state: Manifest) -> slice:
+    """Which segments, neighbours all, are to become one; none most of the time."""
+    sizes = [record.rows.num for record in state.segments]
     for bound in _SMALL:
-        small = [*takewhile(lambda record, bound=bound: record.rows.num < bound, reversed(state.segments))]
-        if len(small) >= MANY and sum(record.rows.num for record in small) >= bound:
-            return tuple(reversed(small))
-    return ()
+        num = len([*takewhile(lambda size, bound=bound: size < bound, reversed(sizes))])
+        if num >= MANY and sum(sizes[-num:]) >= bound:
+            return slice(len(sizes) - num, len(sizes))
+    return _left_behind(sizes)
+
+
+def _left_behind(sizes: Sequence[int]) -> slice:
+    """Small ones, of which there will be no more: a large one has come after them."""
+    start = 0
+    for place, size in enumerate(sizes):
+        if size >= _SMALL[-1]:
+            if place - start > 1:
+                return slice(start, place)
+            start = place + 1
+    return slice(0, 0)
 
 
 def tidied(folder: Path, state: Manifest) -> Manifest:
@@ -40,7 +53,8 @@ def tidied(folder: Path, state: Manifest) -> Manifest:
 
     `state` itself where nothing has, or where something is damaged: that is left as it is, with a warning.
     """
-    small = piled_up(state)
+    place = piled_up(state)
+    small = state.segments[place]
     if not small:
         return state
     # Damage would be passed on under a new checksum.
@@ -49,11 +63,10 @@ def tidied(folder: Path, state: Manifest) -> Manifest:
         if problem is not None:
             _log.warning("small segments are left as they are, for %s: %s; `verify` lists all damage", name, problem)
             return state
-    parts = segments.read(folder, state)[-len(small) :]
-    written = compacting.put_together(folder, state, parts)
+    written = compacting.put_together(folder, state, segments.read(folder, state)[place])
     return state.following(
         "merge",
-        segments=(*state.segments[: -len(small)], *written),
+        segments=(*state.segments[: place.start], *written, *state.segments[place.stop :]),
         tombstones=_without(folder, state, {record.id for record in small}),
     )
 

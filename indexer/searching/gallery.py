@@ -106,7 +106,8 @@ def _rows_of(parts: Sequence[Segment], searched: np.ndarray, dtype: str) -> Iter
 
 
 def _approximate(segment: Segment, width: int, num_rows: int) -> ApproximateIndex | None:
-    approximation, name = segment.record.approximations.get(width), segment.record.index_name(width)
+    approximation = segment.record.approximations.get(width)
+    name = None if approximation is None else segment.record.index_name(width)
     if approximation is None or name is None:
         return None
     file = segment.record.files[name]
