@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from command_line import run_apart
 from PIL import Image
 
 from indexer import Index
@@ -371,12 +372,11 @@ def test_a_reader_that_has_seen_enough_is_no_error(built):
 def test_commands_that_need_no_model_do_not_import_torch(built, command):
     if "--help" not in command:
         command = [*command, "--index", str(built)]
-    heavy = ["torch", "faiss", "cv2", "duckdb", "streamlit", "fastapi"] + (
-        [] if "verify" in command else ["pandas", "pyarrow", "numpy", "PIL"]
-    )
-    code = f"import sys; from ui.cli import run; code = run({command!r})\n"
-    code += f"print(code, [name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
-    assert run_python(code).stderr.strip() == "0 []"
+    heavy = {"torch", "faiss", "cv2", "duckdb", "streamlit", "fastapi"}
+    if "verify" not in command:
+        heavy |= {"pandas", "pyarrow", "numpy", "PIL"}
+    apart = run_apart(command)
+    assert apart.codes == [0] and not apart.modules & heavy and apart.err == ""
 
 
 @pytest.mark.parametrize("command", [["--help"], ["info"]])

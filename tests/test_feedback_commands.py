@@ -1,16 +1,14 @@
 """`spyglass feedback`, end to end: what is added, imported, exported and listed, and what is refused."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_apart
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
@@ -205,15 +203,7 @@ def test_help_shows_examples(spyglass):
 
 
 def test_no_command_needs_a_model(index, tmp_path):
-    out = str(tmp_path / "out.csv")
-    commands = [
-        ["add", "000.png", "001.png", "--relevant"],
-        ["export", "--out", out],
-        ["import", out],
-        ["list"],
-    ]
-    code = "import sys; from ui.cli import run\n"
-    code += f"codes = [run(['feedback', *command, '--index', {str(index)!r}]) for command in {commands!r}]\n"
-    code += "print(codes, sorted({'torch', 'faiss', 'duckdb'} & sys.modules.keys()), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ})
-    assert done.stderr == "[0, 0, 0, 0] []\n"
+    out = tmp_path / "out.csv"
+    commands = [["add", "000.png", "001.png", "--relevant"], ["export", "--out", out], ["import", out], ["list"]]
+    apart = run_apart(*(["feedback", *command, "--index", index] for command in commands))
+    assert apart.codes == [0, 0, 0, 0] and not apart.modules & {"torch", "faiss", "duckdb"} and apart.err == ""

@@ -1,11 +1,9 @@
 """The commands that change an index without a model: remove, compact, snapshots and restore."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
+from command_line import run_apart
 from toy import ToyEmbedder, write_pngs
 
 from indexer import Index
@@ -82,11 +80,8 @@ def test_no_model_is_needed(tmp_path, monkeypatch, command, token_dim):
     monkeypatch.chdir(tmp_path)
     index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=token_dim))
     index.add(write_pngs(tmp_path / "photos", range(4)), num_workers=0, batch_size=2, commit_seconds=0)
-    code = f"import sys; from ui.cli import run; code = run({[*command, '--index', str(index.path)]!r})\n"
-    heavy = ["torch", "streamlit", "fastapi"]
-    code += f"print(code, [name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ)
-    assert ran.stderr.splitlines()[-1] == "0 []"
+    apart = run_apart([*command, "--index", index.path])
+    assert apart.codes == [0] and not apart.modules & {"torch", "streamlit", "fastapi"}
 
 
 @pytest.mark.parametrize("command", [["remove", "a"], ["compact"], ["snapshots"], ["restore", "1"]])
