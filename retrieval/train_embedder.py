@@ -17,7 +17,8 @@ from retrieval import distributed
 from retrieval.coatnet import CoAtNet
 from retrieval.datasets import LabelledImages
 from retrieval.energy_dimension import check_budget
-from retrieval.errors import MissingExtraError, UsageError
+from retrieval.errors import UsageError
+from retrieval.extras import packages_for
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.complexity import complexity
 from retrieval.pixels.distort import distort
@@ -26,14 +27,9 @@ from retrieval.training.fit_tokens import fit_tokens, local_features
 from retrieval.training.shorten import prepare_ground, shorten
 from retrieval.training.train_config import TrainConfig
 
-try:
+with packages_for("training", extra="train"):
     from retrieval.training.learner import Learner
     from retrieval.training.represent import represent, some_pictures
-except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"expected the packages for training, found them incomplete ({error}); "
-        "pip install 'spyglass-image-search[train]'"
-    ) from None
 
 __all__ = ["TrainConfig", "network_with", "train"]
 

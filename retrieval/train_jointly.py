@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 from retrieval.datasets import LabelledImages
 from retrieval.device import fast_autocast, resolve_device
-from retrieval.errors import MissingExtraError
+from retrieval.extras import packages_for
 from retrieval.network import EmbedderNetwork
 from retrieval.projection import pooled_vectors
 from retrieval.training.ranker_examples import RankingExamples
 from retrieval.training.ranking_losses import RANKING_LOSSES
 from retrieval.training.schedule import drawn, warm_cosine
 
-try:
+with packages_for("training", extra="train"):
     from retrieval.augment import Augment
     from retrieval.training import checkpoints
     from retrieval.training.joint_config import JointConfig
@@ -30,11 +30,6 @@ try:
     from retrieval.training.learner import Learner, parameter_groups
     from retrieval.training.represent import some_pictures
     from retrieval.training.train_config import TrainConfig
-except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"expected the packages for training, found them incomplete ({error}); "
-        "pip install 'spyglass-image-search[train]'"
-    ) from None
 
 __all__ = ["JointConfig", "train_jointly"]
 

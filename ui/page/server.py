@@ -8,16 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.errors import MissingExtraError, SpyglassError, UsageError
+from retrieval.errors import SpyglassError, UsageError
+from retrieval.extras import packages_for
 
-try:
+with packages_for("the page", extra="ui"):
     import streamlit as st
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"expected the packages for the page, found them incomplete ({error}); pip install 'spyglass-image-search[ui]'"
-    ) from None
 
 from ui.page import first_html, picture_routes
 from ui.page import workbench as workbenches
