@@ -102,6 +102,10 @@ class Catalog:
         """The values of the rows `numbers` (K,), by column name, in that order."""
         return self.table.take(pa.array(numbers, pa.int64())).to_pylist()
 
+    def take(self, numbers: np.ndarray) -> pa.Table:
+        """The rows `numbers` (K,), in that order, with all columns."""
+        return self.table.take(pa.array(numbers, pa.int64()))
+
     def _column(self, name: str) -> pa.ChunkedArray:
         return self.table[name]
 
@@ -123,6 +127,11 @@ class Catalog:
         if name not in self._whole_columns:
             self._whole_columns[name] = self._column(name).combine_chunks()
         return self._whole_columns[name]
+
+    def live_column(self, name: str) -> pa.ChunkedArray:
+        """One column of the rows that count: read again each time, but for the ids, which stay in memory."""
+        column = pa.chunked_array([self.column(name)]) if name == "id" else self._column(name)
+        return column.filter(pa.array(self.live))
 
     def values(self, name: str, numbers: np.ndarray) -> pa.Array:
         """The values of one column in the rows `numbers` (K,), in that order."""

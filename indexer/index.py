@@ -13,15 +13,16 @@ from retrieval.errors import DamagedError, SpyglassError, UsageError
 # Everything else is imported where it is needed: `info` must answer at once, without pyarrow, FAISS or the model.
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     from indexer.changes.add_tokens import TokensReport
     from indexer.changes.compacting import CompactReport
     from indexer.changes.importing import ImportReport
     from indexer.changes.reencoding import ReencodeReport
+    from indexer.column_summary import ColumnSummary
     from indexer.feedback import Judgment
     from indexer.ingest import AddReport
-    from indexer.judgments.judging import FeedbackReport
+    from indexer.judgments.judging import FeedbackReport, Images
+    from indexer.overview import Overview
     from indexer.searching.explaining import MatchExplanation
     from indexer.searching.gallery import Gallery
     from indexer.searching.hits import Hit
@@ -435,6 +436,25 @@ class Index:
         """One row an image: id, uri, sha256, width, height, bytes, dim, bucket, label, and the sources' own columns."""
         return self._open_gallery().catalog.live_rows().to_pandas()
 
+    def columns(self, *, most_values: int = 200) -> "list[ColumnSummary]":
+        """What there is in each column of the catalog, in order: its values, where there are at most `most_values`."""
+        from indexer import column_summary
+
+        def summaries() -> "list[ColumnSummary]":
+            catalog = self._open_gallery().catalog
+            return [
+                column_summary.summary(name, catalog.live_column(name), most_values=most_values)
+                for name in catalog.column_names
+            ]
+
+        return self._unswept(summaries)
+
+    def overview(self) -> "Overview":
+        """The figures of the corpus: formats, labels, sizes, histograms, the plainest and the most crowded images."""
+        from indexer.overview import overview
+
+        return self._unswept(lambda: overview(self._open_gallery().catalog))
+
     def sample(
         self, num_images: int, *, where: str | Mapping[str, Any] | None = None, seed: int = 0, offset: int = 0
     ) -> "pd.DataFrame":
@@ -529,7 +549,7 @@ class Index:
         from indexer.judgments import judging
 
         row = {"query": query, "image": image, "relevant": relevant, "user": user}
-        (judgment,) = judging.Judge(self.path, self._image_table()).judge([row])
+        (judgment,) = judging.Judge(self.path, self._images()).judge([row])
         if isinstance(judgment, Exception):
             raise judgment
         feedback.append(self.path, [judgment])
@@ -544,7 +564,7 @@ class Index:
         """
         from indexer.judgments import judging
 
-        return judging.record(self.path, self._image_table(), rows, on_error)
+        return judging.record(self.path, self._images(), rows, on_error)
 
     def feedback(self, user: str | None = None, *, superseded: bool = False) -> "pd.DataFrame":
         """The judgments, all or of one `user`, in order of `when`; columns as the fields of `feedback.Judgment`.
@@ -593,13 +613,13 @@ class Index:
             self._searcher = Searcher(self.path, self._manifest, gallery, self._model, lambda: self.embedder)
         return self._searcher
 
-    def _image_table(self) -> "pa.Table":
-        """The id and uri of every image, from memory where a search has brought them there."""
+    def _images(self) -> "Images":
+        """The ids and uris of the images, from memory where a search has brought them there."""
         from indexer.judgments import judging
 
-        if self._gallery is not None:
-            return self._gallery.catalog.live_rows(["id", "uri"])
-        return judging.images_of(self.path, self._manifest)
+        if self._gallery is None:
+            return judging.images_of(self.path, self._manifest)
+        return self._gallery.catalog.live_column
 
 
 def _fits(embedder: Any, state: Manifest) -> bool:

@@ -57,6 +57,9 @@ class StoredCatalog(Catalog):
             found |= zip(places, table.to_pylist(), strict=True)
         return [found[place] for place in range(len(numbers))]
 
+    def take(self, numbers: np.ndarray) -> pa.Table:
+        return pa.Table.from_pylist(self.rows(numbers), schema=self._no_rows.schema)
+
     def _column(self, name: str) -> pa.ChunkedArray:
         kind = self._no_rows.schema.field(name).type
         columns = [

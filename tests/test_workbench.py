@@ -60,9 +60,9 @@ def test_hits_are_those_of_the_index(workbench, index):
 
 
 def test_what_others_add_is_seen(workbench, tmp_path, embedder):
-    assert len(workbench.view.catalog) == 24
+    assert workbench.view.num_images == 24
     Index.open(workbench.view.index.path, embedder).add(write_pngs(tmp_path / "more", range(3)), num_workers=0)
-    assert len(workbench.view.catalog) == 27
+    assert workbench.view.num_images == 27
     assert workbench.view is workbench.view
 
 
@@ -126,7 +126,7 @@ def test_adding_goes_on_the_side(workbench, tmp_path):
     while adding.is_running:
         time.sleep(0.02)
     assert (adding.report.added, adding.report.skipped, adding.problem) == (5, 1, None)
-    assert adding.progress.share == 1.0 and len(workbench.view.catalog) == 29
+    assert adding.progress.share == 1.0 and workbench.view.num_images == 29
     with pytest.raises(SourceError, match="found nothing at /nowhere"):
         workbench.add("/nowhere")
 
@@ -138,7 +138,7 @@ def test_adding_can_be_stopped_and_says_what_fails(workbench, tmp_path, embedder
         time.sleep(0.01)
     workbench.close()
     assert workbench.adding.was_stopped and workbench.adding.report is None and not workbench.adding.is_running
-    assert 24 < len(workbench.view.catalog) < 124  # what was encoded by then stays
+    assert 24 < workbench.view.num_images < 124  # what was encoded by then stays
     (tmp_path / "words.txt").write_text("no pictures")
     workbench.add(str(tmp_path / "words.txt"))
     workbench.adding._thread.join()

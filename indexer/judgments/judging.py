@@ -1,7 +1,7 @@
 """From what people say to judgments: which image of the index is meant, which query, and since when."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -37,16 +37,24 @@ class FeedbackReport:
     failures: list[dict[str, Any]]
 
 
-def images_of(folder: Path, state: Manifest) -> pa.Table:
-    """The `id` and `uri` of every live image of an index; raises `DamagedError`."""
-    parts = [pa.table({"id": pa.array([], pa.string()), "uri": pa.array([], pa.string())})]
-    for segment in segments.read(folder, state):
-        table = segment.table(["id", "uri"])
-        parts.append(table.filter(pa.array(segment.live(table))))
-    return pa.concat_tables(parts)
+Images = Callable[[str], pa.ChunkedArray]
+"""A column of the catalog, "id" or "uri", of the live images, in their order; read when it is asked for."""
 
 
-def record(folder: Path, images: pa.Table, rows: Iterable[Any], on_error: str) -> FeedbackReport:
+def images_of(folder: Path, state: Manifest) -> Images:
+    """Those of an index, from its files; what is read raises `DamagedError`."""
+
+    def column(name: str) -> pa.ChunkedArray:
+        chunks = []
+        for segment in segments.read(folder, state):
+            table = segment.table(["id"] if name == "id" else ["id", name])
+            chunks += table.filter(pa.array(segment.live(table)))[name].chunks
+        return pa.chunked_array(chunks, pa.string())
+
+    return column
+
+
+def record(folder: Path, images: Images, rows: Iterable[Any], on_error: str) -> FeedbackReport:
     """Append what `rows` say to the feedback in `folder`, but not what is there already; see `Judge.judge`.
 
     A row that says nothing usable stops all of it (`on_error` "stop": `UsageError`) or is left out ("skip").
@@ -70,7 +78,7 @@ def record(folder: Path, images: pa.Table, rows: Iterable[Any], on_error: str) -
 class Judge:
     """Knows the `images` of an index (`images_of`) and what was said of them before."""
 
-    def __init__(self, folder: Path, images: pa.Table):
+    def __init__(self, folder: Path, images: Images):
         self._folder = folder
         self._images = images
         self._ids: set[str] = set()
@@ -117,7 +125,7 @@ class Judge:
             if again.id in self.known_ids:
                 return again  # what it speaks of was looked up when it was first said, and may be gone by now
         if said["image"] not in self._ids:
-            meant = closest(said["image"], self._images["id"])
+            meant = closest(said["image"], self._images("id"))
             raise UsageError(f"expected the id of an image of the index, got {said['image']!r}{meant}")
         if query is None:
             query, picture = _nameless(row["query"])
@@ -157,7 +165,7 @@ class Judge:
                 past = self._past[(self._past["query"] == name) & self._past["query_image"].notna()]
                 if past.empty:
                     expected = "expected a query that is a picture, or the id of an image of the index"
-                    raise UsageError(f"{expected}, got {name!r}{closest(name, self._images['id'])}") from None
+                    raise UsageError(f"{expected}, got {name!r}{closest(name, self._images('id'))}") from None
                 self._pictures[kept_as] = past["query_image"].iloc[-1]
         return kept_as, self._pictures[kept_as]
 
@@ -166,13 +174,21 @@ class Judge:
         return feedback.read(self._folder)
 
     def _look_up(self, names: set[str]) -> None:
-        """Find which of the names are ids or uris of the index, in one pass over it."""
-        wanted = [name for name in names | {os.path.abspath(name) for name in names} if is_unicode(name)]
-        wanted = pa.array(wanted, pa.string())
-        self._ids = set(self._images.filter(pc.is_in(self._images["id"], wanted))["id"].to_pylist())
-        found = self._images.filter(pc.is_in(self._images["uri"], wanted)).to_pydict()
-        self._id_by_uri = dict(zip(found["uri"], found["id"], strict=True))
-        self._ids |= set(found["id"])
+        """Find which of the names are ids or uris of the index, in one pass over each; over uris only if it must be."""
+        ids = self._images("id")
+        self._ids = set(ids.filter(pc.is_in(ids, _texts(names))).to_pylist())
+        self._id_by_uri = {}
+        others = names - self._ids
+        if others:
+            uris = self._images("uri")
+            is_meant = pc.is_in(uris, _texts(others | {os.path.abspath(name) for name in others}))
+            found = zip(uris.filter(is_meant).to_pylist(), ids.filter(is_meant).to_pylist(), strict=True)
+            self._id_by_uri = dict(found)
+            self._ids |= {*self._id_by_uri.values()}
+
+
+def _texts(names: set[str]) -> pa.Array:
+    return pa.array([name for name in names if is_unicode(name)], pa.string())
 
 
 def _nameless(query: Any) -> tuple[str, bytes]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from indexer.searching.gallery import Gallery
 from retrieval.errors import UsageError
@@ -22,13 +21,13 @@ def sample(
     catalog = gallery.catalog
     rows = np.flatnonzero(catalog.live) if where is None else catalog.where(where)
     chosen = np.random.default_rng(seed).permutation(rows)[offset : offset + num_images]
-    return catalog.table.take(pa.array(chosen)).to_pandas()
+    return catalog.take(chosen).to_pandas()
 
 
 def embedding_map(gallery: Gallery, num_images: int, seed: int) -> "pd.DataFrame":
     """Rows of the catalog with a place each: see `Index.embedding_map`."""
     rows = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(gallery.catalog.live))[:num_images])
-    table = gallery.catalog.table.take(pa.array(rows)).to_pandas()
+    table = gallery.catalog.take(rows).to_pandas()
     places_N2 = principal_plane(gallery.vectors(rows)) if len(rows) else np.zeros((0, 2))
     return table.assign(x=places_N2[:, 0], y=places_N2[:, 1])
 

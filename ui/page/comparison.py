@@ -18,7 +18,7 @@ def show(workbench: Workbench) -> None:
     """Draw the comparison."""
     view = workbench.view
     rankers = view.index.info()["rankers"]
-    if not rankers or not len(view.catalog):
+    if not rankers or not view.num_images:
         return
     st.header("Compare")
     choices = [_SIMILARITY, *rankers]

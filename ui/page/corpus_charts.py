@@ -10,18 +10,20 @@ from ui.page.query_state import image_ref
 if TYPE_CHECKING:
     import pandas as pd
 
+    from indexer.overview import Histogram
+
 MOST_COLOURS = 12
 _HEIGHT = 260
 
 
-def dims(images: "pd.DataFrame") -> alt.Chart:
+def dims(histogram: "Histogram") -> alt.Chart:
     """How many pictures take how many numbers."""
-    return _histogram(images, "dim", "numbers that a picture takes, of 512", format=".0f")
+    return _bars(histogram, "numbers that a picture takes, of 512", format=".0f")
 
 
-def complexity(images: "pd.DataFrame") -> alt.Chart:
+def complexity(histogram: "Histogram") -> alt.Chart:
     """How many pictures are how crowded, as far as the size of their files tells."""
-    return _histogram(images, "bytes_per_pixel", "bytes a pixel: how crowded a picture is", format=".2f")
+    return _bars(histogram, "bytes a pixel: how crowded a picture is", format=".2f")
 
 
 def embedding_map(places: "pd.DataFrame", version: int, colours: str) -> alt.Chart:
@@ -46,14 +48,25 @@ def embedding_map(places: "pd.DataFrame", version: int, colours: str) -> alt.Cha
     )
 
 
-def _histogram(images: "pd.DataFrame", column: str, title: str, *, format: str) -> alt.Chart:
+def _bars(histogram: "Histogram", title: str, *, format: str) -> alt.Chart:
+    edges = histogram.edges.tolist()
+    bars = [
+        {"low": low, "high": high, "pictures": num}
+        for low, high, num in zip(edges[:-1], edges[1:], histogram.counts.tolist(), strict=True)
+    ]
+    axis = alt.Axis(format=format, tickCount=10)
     return (
-        alt.Chart(images[[column]])
+        alt.Chart(alt.Data(values=bars))
         .mark_bar()
         .encode(
-            x=alt.X(f"{column}:Q", bin=alt.Bin(maxbins=30), title=title, axis=alt.Axis(format=format)),
-            y=alt.Y("count():Q", title="pictures"),
-            tooltip=[alt.Tooltip(f"{column}:Q", bin=alt.Bin(maxbins=30), title=title, format=format), "count():Q"],
+            x=alt.X("low:Q", bin="binned", title=title, axis=axis),
+            x2="high:Q",
+            y=alt.Y("pictures:Q", title="pictures"),
+            tooltip=[
+                alt.Tooltip("low:Q", title="from", format=format),
+                alt.Tooltip("high:Q", title="to", format=format),
+                alt.Tooltip("pictures:Q"),
+            ],
         )
         .properties(height=_HEIGHT)
     )

@@ -23,7 +23,7 @@ def show() -> None:
     view = workbench.view
     _show_figures(view, workbench.may_change)
     _show_adding(workbench)
-    if len(view.catalog):
+    if view.num_images:
         _show_crowdedness(view)
         _show_extremes(view)
         _show_map(view)
@@ -98,22 +98,18 @@ def _show_progress(adding: Adding) -> None:
 
 def _show_crowdedness(view: View) -> None:
     st.header("How many numbers a picture takes, and how crowded it is")
+    overview = view.overview
+    dims, complexity = corpus_charts.dims(overview.dims), corpus_charts.complexity(overview.complexity)
     left, right = st.columns(2)
-    images = view.overview.images
     with left:
-        st.altair_chart(corpus_charts.dims(images), width="stretch", alt="Histogram of the pictures' dimensions")
+        st.altair_chart(dims, width="stretch", alt="Histogram of the pictures' dimensions")
     with right:
-        st.altair_chart(
-            corpus_charts.complexity(images), width="stretch", alt="Histogram of the pictures' bytes a pixel"
-        )
+        st.altair_chart(complexity, width="stretch", alt="Histogram of the pictures' bytes a pixel")
 
 
 def _show_extremes(view: View) -> None:
-    images = view.overview.images
-    num = min(_NUM_BESIDE, len(images))
-    for column, heading, rows in zip(
-        st.columns(2), ("The plainest", "The most crowded"), (images.head(num), images.tail(num)[::-1]), strict=True
-    ):
+    extremes = {"The plainest": view.overview.plainest, "The most crowded": view.overview.most_crowded}
+    for column, (heading, rows) in zip(st.columns(2), extremes.items(), strict=True):
         with column:
             st.header(heading)
             cards = [

@@ -1,16 +1,15 @@
 """Which filters the columns of a catalog give: a choice of values, or a range of numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from indexer.column_summary import ColumnSummary
 
 MOST_CHOICES = 200
 """A column of text with more values than these is none to choose from."""
 
-_GREATEST = 2**53 - 1  # beyond it a browser's numbers are not exact
 SIZES = ("width", "height", "bytes", "dim")
 """The catalog's own numbers, which are asked for less than what a source says of its pictures."""
 
@@ -64,10 +63,11 @@ class Range:
         return bounds.get("gte", self.low), bounds.get("lte", self.high)
 
 
-def filters_of(catalog: "pd.DataFrame") -> list[Choice | Range]:
+def filters_of(columns: "Sequence[ColumnSummary]") -> list[Choice | Range]:
     """A filter for each column that has one to give: the label first, then the sources' columns, then sizes and dim."""
-    names = [name for name in catalog.columns if name not in (*_NEVER, *SIZES, "label")]
-    found = (_filter_of(catalog[name], name) for name in ("label", *names, *SIZES) if name in catalog)
+    by_name = {column.name: column for column in columns}
+    names = [name for name in by_name if name not in (*_NEVER, *SIZES, "label")]
+    found = (_filter_of(by_name[name]) for name in ("label", *names, *SIZES) if name in by_name)
     return [one for one in found if one is not None]
 
 
@@ -81,17 +81,10 @@ def allowed(filters: list[Choice | Range], where: Mapping[str, Any]) -> dict[str
     return rules
 
 
-def _filter_of(column: "pd.Series", name: str) -> Choice | Range | None:
-    kind = column.dtype.kind
-    if kind in "iuf":
-        finite = column[column.abs() <= _GREATEST]
-        if finite.empty or finite.min() == finite.max():
-            return None
-        cast = float if kind == "f" else int
-        return Range(column=name, low=cast(finite.min()), high=cast(finite.max()), is_whole=kind != "f")
-    values = column.dropna()
-    if kind == "b" or values.map(lambda value: isinstance(value, str | bool)).all():
-        unique = values.unique().tolist()
-        if 2 <= len(unique) <= MOST_CHOICES:
-            return Choice(column=name, values=tuple(sorted(unique, key=lambda value: str(value).casefold())))
+def _filter_of(column: "ColumnSummary") -> Choice | Range | None:
+    if column.low != column.high:
+        return Range(column=column.name, low=column.low, high=column.high, is_whole=column.is_whole)
+    if column.values is not None and 2 <= len(column.values) <= MOST_CHOICES:
+        values = sorted(column.values, key=lambda value: str(value).casefold())
+        return Choice(column=column.name, values=tuple(values))
     return None

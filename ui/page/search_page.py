@@ -62,11 +62,11 @@ def _show_some(workbench: Workbench, state: QueryState) -> None:
         st.warning(str(error), icon=":material/error:")
         return
     if rows.empty:
-        empty = "No picture passes these filters." if len(view.catalog) else "This index holds no pictures yet."
-        st.info(f"{empty} {'Take some away.' if len(view.catalog) else 'Add a folder on the page Corpus.'}")
+        empty = "No picture passes these filters." if view.num_images else "This index holds no pictures yet."
+        st.info(f"{empty} {'Take some away.' if view.num_images else 'Add a folder on the page Corpus.'}")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        _say(f"Some of **{len(view.catalog):,}** pictures, drawn at random: click one to look for more like it.")
+        _say(f"Some of **{view.num_images:,}** pictures, drawn at random: click one to look for more like it.")
         st.button("Draw others", icon=":material/shuffle:", on_click=_shuffle, args=[state])
     cards = [
         hit_grid.image_card(row, view.index.version, shows_attention=state.shows_attention)

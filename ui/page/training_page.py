@@ -46,7 +46,7 @@ def _show_counts(workbench: Workbench) -> None:
         return
     num_up = int(judgments["relevant"].sum())
     figures = {
-        "pictures with a label": f"{int(view.catalog['label'].notna().sum()):,}",
+        "pictures with a label": f"{sum(view.overview.labels.values()):,}",
         "labels": f"{len(view.overview.labels):,}",
         "thumbs up": f"{num_up:,}",
         "thumbs down": f"{len(judgments) - num_up:,}",

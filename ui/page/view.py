@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ui.page.filters import Choice, Range, filters_of
+from ui.page.filters import MOST_CHOICES, Choice, Range, filters_of
 from ui.page.latest import Latest
 
 if TYPE_CHECKING:
@@ -21,22 +21,20 @@ class View:
         self.index = index
         self._near_duplicates: Latest[list[list[NearDuplicate]]] = Latest(10)
 
-    @cached_property
-    def catalog(self) -> "pd.DataFrame":
-        """A row an image."""
-        return self.index.catalog()
+    @property
+    def num_images(self) -> int:
+        """How many there are."""
+        return self.index.info()["images"]
 
     @cached_property
     def filters(self) -> list[Choice | Range]:
         """What the columns can be filtered by."""
-        return filters_of(self.catalog)
+        return filters_of(self.index.columns(most_values=MOST_CHOICES))
 
     @cached_property
     def overview(self) -> "Overview":
         """The figures of the corpus."""
-        from indexer.overview import overview
-
-        return overview(self.catalog)
+        return self.index.overview()
 
     @cached_property
     def embedding_map(self) -> "pd.DataFrame":
