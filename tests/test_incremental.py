@@ -221,7 +221,7 @@ def tidied_often():
         yield
 
 
-TestKeptUp = KeptUp.TestCase
+TestKeptUp = pytest.mark.slow(KeptUp.TestCase)
 TestKeptUp.settings = settings(
     max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

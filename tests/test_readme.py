@@ -65,8 +65,7 @@ def test_the_backbones(tmp_path, monkeypatch):
 WITHOUT_A_MODEL = {"info", "verify", "remove", "snapshots", "compact", "export"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["shell", "feedback", "years", "train"])
+@pytest.mark.parametrize("name", ["shell", "feedback", "years", pytest.param("train", marks=pytest.mark.slow)])
 def test_the_command_lines(folder, name, monkeypatch, spyglass):
     """In a shell where that is quick; the others, which would load torch and the model each time, in this process."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
