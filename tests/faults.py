@@ -24,7 +24,7 @@ from index_state import IndexState, embedder_of, state_of
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index, feedback
-from indexer.changes import failures
+from indexer.changes import failures, tiers
 from indexer.changes.failures import FAILURES
 from indexer.storage import manifest
 from indexer.vectors import approximating
@@ -111,6 +111,12 @@ def _approximate(place: Place) -> None:
         _open(place).compact()
 
 
+def _add_and_put_together(place: Place) -> None:
+    """With three segments, which are as many as there would otherwise be after a year."""
+    with patch.object(tiers, "MANY", 3), patch.object(tiers, "_SMALL", (9,)):
+        _add(place)
+
+
 def _build_two(place: Place) -> None:
     """With the file that another index was exported to, of which one picture is new and one is another."""
     _build(place)
@@ -132,6 +138,7 @@ OPERATIONS = {
     "create": Operation(_take_pictures, _create),
     "add": Operation(_build, _add),
     "add, committing often": Operation(_build, lambda place: _add(place, batch_size=2, commit_seconds=0.0)),
+    "add and put together": Operation(_build, _add_and_put_together),
     "remove": Operation(_build, _remove),
     "remove by a condition": Operation(_build, lambda place: _open(place).remove(where="dim < 60 or id = '003.png'")),
     "compact": Operation(_build, lambda place: _open(place).compact(), sweeps=True),
