@@ -3,6 +3,7 @@
 Meant for a process of its own, as `faults`.
 """
 
+import logging
 import shutil
 import signal
 from collections import Counter
@@ -36,6 +37,7 @@ class Report:
 def run(folder: Path, seeds: range) -> Report:
     """Damage an index once for each seed, in the empty folder `folder`."""
     forked.be_one_thread()
+    logging.disable()  # warnings of damage by the thousand
     whole, damaged = folder / "whole.index", folder / "damaged.index"
     _build(whole, folder / "pictures")
     queries = [png(seed) for seed in (0, 5, 50)]

@@ -5,6 +5,7 @@ Meant for a process of its own: it forks a child for each fault, so it must hold
 
 import gc
 import json
+import logging
 import os
 import random
 import shutil
@@ -176,6 +177,7 @@ def prepare(folder: Path) -> None:
 def run(name: str, folder: Path, most: int | None = None) -> Report:
     """Try one of `OPERATIONS`, or "careless", with every fault or with `most`, in a folder that was prepared."""
     forked.be_one_thread()
+    logging.disable()  # warnings of damage by the thousand
     gc.freeze()  # what is here already is not looked through, and so not copied, in each child
     trials = _Trials(OPERATIONS.get(name, CARELESS), folder, folder / f"disk of {name}")
     faults = faults_of(trials.calls)

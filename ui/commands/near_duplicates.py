@@ -33,7 +33,7 @@ def near_duplicates(
     holds all that is linked by pairs over the threshold.
 
     Every similarity is exact. Of fewer than 50,000 pictures all pairs are compared; of more, those of the same or a
-    neighbouring cluster, in a minute for a million. That may miss a pair: one in ten thousand at 0.95, three in a
+    neighbouring cluster, in a minute for a million. That may miss a pair: one in a thousand at 0.9, three or four in a
     hundred at 0.8. --exact compares all pairs, which takes four times as long for twice as many pictures.
 
     \b
