@@ -106,6 +106,7 @@ def labelled_examples(
     candidates: np.ndarray,
     *,
     documents: Described | None = None,
+    galleries: np.ndarray | None = None,
     near_duplicate: float | None = NEAR_DUPLICATE,
 ) -> RankingExamples:
     """N labelled pictures, each a query among the others: relevant is what has its label.
@@ -114,7 +115,9 @@ def labelled_examples(
     pictures described as candidates, with metadata, say; without when left out. A picture without a label is no query
     and never counts; nor is one a query whose label no other picture has. A candidate of another label whose cosine
     with the query, or with a relevant candidate, is `near_duplicate` or more does not count either: it may be a false
-    negative. None turns that off, to measure as others do.
+    negative. None turns that off, to measure as others do. `galleries` (N,): which gallery each picture is in, and
+    looks in, as `retrieval.training.galleries` deals them out; a picture of none, −1, is no query. All are in one when
+    left out.
     """
     candidates = np.asarray(candidates)
     num_images = len(embeddings)
@@ -124,8 +127,10 @@ def labelled_examples(
     classes, _ = as_classes(labels, labels, num_images, num_images)
     documents = describe(embeddings, as_queries=False) if documents is None else documents
     classes_N = torch.from_numpy(classes)
-    others_N = torch.bincount(classes_N[classes_N >= 0], minlength=1)[classes_N.clamp_min(0)] - 1
-    (rows_Q,) = torch.nonzero((classes_N >= 0) & (others_N > 0), as_tuple=True)
+    galleries_N = torch.zeros_like(classes_N) if galleries is None else torch.from_numpy(galleries)
+    _, group_N, size_G = torch.stack([classes_N, galleries_N]).unique(dim=1, return_inverse=True, return_counts=True)
+    others_N = size_G[group_N] - 1
+    (rows_Q,) = torch.nonzero((classes_N >= 0) & (galleries_N >= 0) & (others_N > 0), as_tuple=True)
     candidates_QK = torch.from_numpy(candidates.astype(np.int64))[rows_Q]
     relevant_QK = classes_N[candidates_QK] == classes_N[rows_Q, None]
     counts_QK = classes_N[candidates_QK] >= 0

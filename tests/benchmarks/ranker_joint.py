@@ -53,9 +53,10 @@ def main() -> None:
         metadata = attention.config.metadata
 
         def look_up(network, images=training, guards=True, metadata=metadata):
-            return found_examples(
+            (examples,) = found_examples(
                 Embedder(network, device="cpu"), images, metadata, num_candidates=100, token_bytes=1024, guards=guards
             )
+            return examples
 
         config = JointConfig(
             steps=arguments.steps,

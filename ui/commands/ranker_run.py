@@ -80,7 +80,8 @@ def train_frozen(
 
     With no `config` it is measured and saved as it is.
     """
-    training, validation = sources.examples(embedder, attention.config.metadata)
+    lists = sources.examples(embedder, attention.config.metadata)
+    training, validation = lists.training, lists.validation
     by_similarity = [measures(similarities(examples), examples) for examples in validation]
     similarity = {name: sum(row[name] for row in by_similarity) / len(by_similarity) for name in by_similarity[0]}
     if config is None:
@@ -93,7 +94,7 @@ def train_frozen(
             validation,
             config,
             out,
-            shares=sources.shares,
+            shares=lists.shares,
             device=sources.device.value,
             report=lambda row: typer.echo(table_line(row), err=True),
             show_progress_bar=shows_bars(),
@@ -112,7 +113,7 @@ def train_frozen(
         num_skipped=sources.num_skipped,
     )
     figures = {"similarity": report.similarity, "before": report.before, "after": report.after}
-    recipe = {} if config is None else config.to_dict()
+    recipe = {} if config is None else config.to_dict() | {"per_class": [*sources.per_class]}
     learned_from = {"data": [Path(source).name for source in sources.data], "user": sources.user}
     Ranker(attention, embedder=embedder.fingerprint).save(
         report.ranker, notes={**learned_from, **(notes or {}), "recipe": recipe, "validation": figures}
@@ -147,10 +148,11 @@ def train_both(
     metadata = attention.config.metadata
 
     def look_up(network) -> RankingExamples:
-        return sources.found(Embedder(network, device=device), training, metadata, guards=True)
+        (examples,) = sources.found(Embedder(network, device=device), training, metadata, guards=True)
+        return examples
 
     def validate(network, attention) -> dict[str, float]:
-        examples = sources.found(Embedder(network, device=device), validation, metadata, guards=False)
+        (examples,) = sources.found(Embedder(network, device=device), validation, metadata, guards=False)
         return validate_ranker(attention, examples.to(next(attention.parameters()).device))
 
     typer.echo(table_line(None), err=True)

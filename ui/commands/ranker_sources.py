@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from indexer import Index
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lists:
+    """Sets of lists to train and to validate on; `shares`: of each training set in every step."""
+
+    training: list[RankingExamples]
+    validation: list[RankingExamples]
+    shares: list[float]
+
+
 @dataclass(kw_only=True)
 class RankerSources:
     """The options of `train ranker` that say what to learn from, and what they name, read when it is first needed."""
@@ -39,6 +48,7 @@ class RankerSources:
     token_bytes: int
     device: Device
     judged_share: float = 0.25
+    per_class: Sequence[int] = ()
     num_skipped: int = 0
 
     @cached_property
@@ -74,9 +84,15 @@ class RankerSources:
         return training, validation
 
     def found(
-        self, embedder: Embedder, images: LabelledImages, metadata: MetadataColumns, *, guards: bool
-    ) -> RankingExamples:
-        """Labelled pictures with what an index of them finds; `guards` as for `found_examples`."""
+        self,
+        embedder: Embedder,
+        images: LabelledImages,
+        metadata: MetadataColumns,
+        *,
+        guards: bool,
+        per_class: Sequence[int] = (),
+    ) -> list[RankingExamples]:
+        """Labelled pictures with what an index of them finds; `guards` and `per_class` as for `found_examples`."""
         return found_examples(
             embedder,
             images,
@@ -84,30 +100,23 @@ class RankerSources:
             num_candidates=self.num_candidates,
             token_bytes=self.token_bytes,
             guards=guards,
+            per_class=per_class,
         )
 
-    @property
-    def shares(self) -> list[float]:
-        """Of each set of `examples` in every step of training."""
-        return [1 - self.judged_share, self.judged_share] if self.data and self.feedback is not None else [1.0]
-
-    def examples(
-        self, embedder: Embedder, metadata: MetadataColumns
-    ) -> tuple[list[RankingExamples], list[RankingExamples]]:
-        """Sets to train and sets to validate on: of labels, of judgments, or both."""
-        pairs = []
+    def examples(self, embedder: Embedder, metadata: MetadataColumns) -> Lists:
+        """Of labels, of judgments, or of both."""
+        training, validation, shares = [], [], []
         if self.data:
-            training, validation = self.labelled
-            pairs.append(
-                (
-                    self.found(embedder, training, metadata, guards=True),
-                    self.found(embedder, validation, metadata, guards=False),
-                )
-            )
+            pictures_to_train, pictures_to_validate = self.labelled
+            training = self.found(embedder, pictures_to_train, metadata, guards=True, per_class=self.per_class)
+            validation = self.found(embedder, pictures_to_validate, metadata, guards=False, per_class=self.per_class)
+            labelled_share = 1.0 if self.feedback is None else 1 - self.judged_share
+            shares = [labelled_share / len(training)] * len(training)
         if self.index is not None:
-            pairs.append(every_fifth_apart(self._judged(metadata)))
-        training, validation = zip(*pairs, strict=True)
-        return list(training), list(validation)
+            judged_to_train, judged_to_validate = every_fifth_apart(self._judged(metadata))
+            training, validation = [*training, judged_to_train], [*validation, judged_to_validate]
+            shares = [*shares, self.judged_share if self.data else 1.0]
+        return Lists(training=training, validation=validation, shares=shares)
 
     def _judged(self, metadata: MetadataColumns) -> RankingExamples:
         from indexer.judged_lists import judged_examples

@@ -11,6 +11,9 @@ from ui import model_folder
 from ui.endings import SKIPPED
 from ui.options import AsJson, Device, OnDevice
 
+PER_CLASS = (200, 60, 20, 8)
+"""Pictures of a class in the thinned galleries that a ranker also learns in, unless other numbers are asked for."""
+
 
 def ranker(
     data: Annotated[
@@ -70,6 +73,15 @@ def ranker(
         int | None, typer.Option("--queries-per-epoch", min=1, help="Queries shown in an epoch.  [default: all]")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Queries a step.")] = 32,
+    per_class: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--per-class",
+            min=0,
+            help="Also learn in galleries of so many pictures a class; may be repeated.  "
+            "[default: 200, 60, 20, 8 where there are more; 0: the whole alone]",
+        ),
+    ] = None,
     candidates: Annotated[int, typer.Option("--candidates", min=2, help="Of each query, by similarity.")] = 100,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The ranker's, after warm-up.")] = 3e-3,
     token_bytes: Annotated[
@@ -82,7 +94,9 @@ def ranker(
     """Train a ranker: what of the most similar pictures is meant, from labels or from what people judged.
 
     Each picture looks for the others of its label among those most similar to it. Rows whose split is `train` are
-    learned from and those of `val` choose the best weights; without such splits one class in ten is held out. Of
+    learned from and those of `val` choose the best weights; without such splits one class in ten is held out. A ranker
+    that saw many answers to every query puts the nearest picture aside where there are few: so parts of the queries
+    look in thinned galleries (--per-class). Of
     judgments every fifth query validates. A run that was cut short goes on from its last checkpoint when given the same
     settings and pictures. With --joint, --out becomes a model of its own with its ranker in it; indices are to be made
     anew with it. Exits with 3 if some pictures were skipped.
@@ -132,6 +146,7 @@ def ranker(
         token_bytes=token_bytes,
         device=device,
         judged_share=judged_share,
+        per_class=[number for number in per_class or () if number] if per_class else PER_CLASS,
     )
     config = RankerTrainConfig(
         loss=loss,

@@ -1,5 +1,6 @@
 """What a ranker is trained and validated on: labelled pictures with what an index of them finds, and judged queries."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,28 +25,60 @@ def found_examples(
     num_candidates: int,
     token_bytes: int,
     guards: bool,
-) -> "RankingExamples":
-    """Each labelled picture with the others that an index of all of them finds.
+    per_class: Sequence[int] = (),
+) -> "list[RankingExamples]":
+    """Labelled pictures, each with the others that an index finds: of all of them, or of a thinned gallery.
 
-    With `guards` what may be a false negative does not count: to train; without, all does: to measure.
+    First the lists of the whole, then for each number in `per_class` those of galleries with so many pictures of a
+    class (`retrieval.training.galleries`). Of several such sets each picture asks in one. With `guards` what may be a
+    false negative does not count: to train; without, all does: to measure.
     """
-    from indexer.buckets import BucketedIndex
+    import torch
+
     from retrieval.reranking.described import describe
-    from retrieval.training.ranker_examples import NEAR_DUPLICATE, labelled_examples, without_self
+    from retrieval.training.galleries import thinned
+    from retrieval.training.ranker_examples import NEAR_DUPLICATE, labelled_examples
 
     embeddings = _encode(embedder, images.pixels, token_bytes)
-    numbers = np.arange(len(images))
-    index = BucketedIndex(embedder.widths)
-    index.add(numbers, embeddings.vectors, embeddings.dims)
-    _, found = index.search(embeddings.full, num_candidates + 1)
-    columns = metadata.encode(images.columns or [{}] * len(images))
-    return labelled_examples(
-        embeddings,
-        images.labels,
-        without_self(found, numbers),
-        documents=describe(embeddings, as_queries=False, numbers=columns[0], categories=columns[1]),
-        near_duplicate=NEAR_DUPLICATE if guards else None,
-    )
+    numbers, categories = metadata.encode(images.columns or [{}] * len(images))
+    documents = describe(embeddings, as_queries=False, numbers=numbers, categories=categories)
+    settings = {"documents": documents, "near_duplicate": NEAR_DUPLICATE if guards else None}
+    divisions = [np.zeros(len(images), np.int64)]
+    for number in per_class:
+        galleries = _only_large(thinned(images.labels, number), num_candidates)
+        if (galleries > 0).any():  # else it is one gallery again, or there is none
+            divisions.append(galleries)
+    sets = []
+    for place, galleries in enumerate(divisions):
+        asks = np.arange(len(images)) % len(divisions) == place
+        candidates = _found_within(embeddings, embedder.widths, galleries, asks & (galleries >= 0), num_candidates)
+        examples = labelled_examples(embeddings, images.labels, candidates, galleries=galleries, **settings)
+        sets.append(examples if len(divisions) == 1 else examples.take(torch.from_numpy(asks)[examples.rows]))
+    return sets
+
+
+def _only_large(galleries_N: np.ndarray, num_candidates: int) -> np.ndarray:
+    """The galleries, -1 for the pictures of those in which no query has `num_candidates`."""
+    sizes = np.bincount(galleries_N[galleries_N >= 0], minlength=1)
+    return np.where((galleries_N >= 0) & (sizes[galleries_N] > num_candidates), galleries_N, -1)
+
+
+def _found_within(
+    embeddings: "Embeddings", widths: Sequence[int], galleries_N: np.ndarray, asks_N: np.ndarray, num_candidates: int
+) -> np.ndarray:
+    """(N, K) rows that each picture that asks finds in its own gallery, itself left out; 0 for the others."""
+    from indexer.buckets import BucketedIndex
+    from retrieval.training.ranker_examples import without_self
+
+    candidates_NK = np.zeros((len(galleries_N), min(num_candidates, len(galleries_N) - 1)), np.int64)
+    for gallery in np.unique(galleries_N[asks_N]):
+        (rows,) = np.nonzero(galleries_N == gallery)
+        (asking,) = np.nonzero((galleries_N == gallery) & asks_N)
+        index = BucketedIndex(widths)
+        index.add(rows, embeddings.vectors[rows], embeddings.dims[rows])
+        _, found = index.search(embeddings.full[asking], candidates_NK.shape[1] + 1)
+        candidates_NK[asking] = without_self(found, asking)
+    return candidates_NK
 
 
 def every_fifth_apart(examples: "RankingExamples") -> "tuple[RankingExamples, RankingExamples]":
