@@ -1,7 +1,11 @@
 """What each choice in the network and its training is worth: short runs that differ in that one thing, on `val`.
 
 python tests/benchmarks/ablations.py MINI_IMAGENET_FOLDER --runs RUNS --out data/benchmarks/ablations.json
+
+What the result of the same settings already holds is not measured again.
 """
+
+import json
 
 from dataclasses import replace
 
@@ -28,8 +32,12 @@ def main() -> None:
     arguments = parser.parse_args()
     sets = Sets.load(arguments.data)
     results = {"config": replace(SHORT, epochs=arguments.epochs).to_dict(), "recall@1 on val": {}}
-    for seed in arguments.seeds:
+    if arguments.out.exists() and (before := json.loads(arguments.out.read_text()))["config"] == results["config"]:
+        results = before
+    for place, seed in enumerate(arguments.seeds):
         for name, settings in CHOICES.items():
+            if len(results["recall@1 on val"].get(name, ())) > place:
+                continue
             config = replace(SHORT, epochs=arguments.epochs, seed=seed, **settings)
             out = arguments.runs / f"{name.replace(' ', '-')}-{seed}"
             represented(config, sets, out)
