@@ -6,12 +6,12 @@ What the result of the same settings already holds is not measured again.
 """
 
 import json
-
 from dataclasses import replace
 
 from short_runs import SHORT, Sets, arguments_of, represented, validation_recall, write
 
 from retrieval.augment import AugmentConfig
+from retrieval.training.train_config import TrainConfig
 
 CHOICES = {
     "as shipped": {},
@@ -26,12 +26,17 @@ CHOICES = {
 }
 
 
+def as_written(config: TrainConfig) -> dict:
+    """Its settings as they come back from a file."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
 def main() -> None:
     parser = arguments_of(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     sets = Sets.load(arguments.data)
-    results = {"config": replace(SHORT, epochs=arguments.epochs).to_dict(), "recall@1 on val": {}}
+    results = {"config": as_written(replace(SHORT, epochs=arguments.epochs)), "recall@1 on val": {}}
     if arguments.out.exists() and (before := json.loads(arguments.out.read_text()))["config"] == results["config"]:
         results = before
     for place, seed in enumerate(arguments.seeds):
