@@ -11,7 +11,7 @@ from ui import model_folder
 from ui.endings import SKIPPED
 from ui.options import AsJson, Device, OnDevice
 
-PER_CLASS = (200, 60, 20, 8)
+PER_CLASS = (60, 20, 8)
 """Pictures of a class in the thinned galleries that a ranker also learns in, unless other numbers are asked for."""
 
 
@@ -79,7 +79,7 @@ def ranker(
             "--per-class",
             min=0,
             help="Also learn in galleries of so many pictures a class; may be repeated.  "
-            "[default: 200, 60, 20, 8 where there are more; 0: the whole alone]",
+            "[default: 60, 20, 8 where there are more; 0: the whole alone]",
         ),
     ] = None,
     candidates: Annotated[int, typer.Option("--candidates", min=2, help="Of each query, by similarity.")] = 100,
