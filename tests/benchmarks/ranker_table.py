@@ -3,13 +3,15 @@
     python tests/benchmarks/ranker_table.py DATA --cache CACHE --out data/benchmarks/ranker-table.json
 
 DATA holds the folders mini-imagenet, caltech101 and clothing. Each image of a set looks for others of its class; the
-first 100 are re-ranked. Settings of the query expansions are chosen on mini-imagenet `val`; the MLP learns from the
-lists, with the loss and for the steps, that the ranker learned by. `--joint DIR` and `--control DIR` are models trained
-with `spyglass train ranker --joint`, the second with a ranking loss of weight 0.
+first 100 are re-ranked, and so are those of galleries thinned to a few pictures a class. Settings of the query
+expansions are chosen on mini-imagenet `val`; the MLP learns from the lists, with the loss and for the steps, that the
+ranker learned by. `--joint DIR` and `--control DIR` are models trained with `spyglass train ranker --joint`, the second
+with a ranking loss of weight 0.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,13 +27,15 @@ from retrieval.embedder import Embedder, Embeddings
 from retrieval.measuring.statistics import interval, resampled_means
 from retrieval.metrics import retrieval_metrics
 from retrieval.ranker_weights import Ranker
-from retrieval.reranking.described import Described
+from retrieval.reranking.described import Described, describe
 from retrieval.reranking.ranker_features import GlobalMatch, standardised
 from retrieval.tokens import Tokens
 from retrieval.train_ranker import train_ranker
 from retrieval.training.ranker_examples import RankingExamples, labelled_examples, without_self
 from retrieval.training.ranker_train_config import RankerTrainConfig
-from retrieval.training.rerank_metrics import similarities, validate_ranker
+from retrieval.training.rerank_metrics import average_precision, similarities, validate_ranker
+from ui.commands.ranker_training import PER_CLASS
+from ui.commands.ranking_sets import lists_of, shares_of
 
 NUM_CANDIDATES = 100
 MEASURES = ("map@100", "map@r", "recall@1")
@@ -153,10 +157,38 @@ def embed(embedder: Embedder, data: Path, name: str, cache: Path) -> tuple[Embed
         return Embeddings(**fields, tokens=tokens), tuple(kept["labels"].tolist())
 
 
-def row(found: dict[str, np.ndarray], similarity: dict[str, np.ndarray]) -> dict:
+def lists(
+    embeddings: Embeddings, labels: Sequence[str], *, guards: bool, per_class: Sequence[int] = PER_CLASS
+) -> list[RankingExamples]:
+    """What `spyglass train ranker` learns from, or validates on."""
+    documents = describe(embeddings, as_queries=False)
+    settings = {"widths": BucketedIndex().widths, "num_candidates": NUM_CANDIDATES, "guards": guards}
+    return lists_of(embeddings, labels, documents, per_class=per_class, **settings)
+
+
+def in_thinned_galleries(
+    embeddings: Embeddings, labels: Sequence[str], attention: nn.Module, stride: int
+) -> dict[int, dict]:
+    """By the pictures of a class in a gallery: similarity alone and the ranker, in percent, and the paired gain."""
+    rows = {}
+    for number in PER_CLASS:
+        _, examples = lists(embeddings, labels, guards=False, per_class=[number])
+        examples = examples.take(torch.arange(0, len(examples), max(1, stride // 2)))
+        orders = {"similarity": similarities(examples), "ranker": relevance(attention, examples)}
+        found = {}
+        for name, scores in orders.items():
+            precision, is_first = average_precision(scores, examples.relevant, examples.counts, examples.num_relevant)
+            found[name] = {"map@100": precision.numpy(), "recall@1": is_first.double().numpy()}
+        rows[number] = {"queries": len(examples)} | {
+            name: row(values, found["similarity"], ("map@100", "recall@1")) for name, values in found.items()
+        }
+    return rows
+
+
+def row(found: dict[str, np.ndarray], similarity: dict[str, np.ndarray], names: Sequence[str] = MEASURES) -> dict:
     """Means in percent, and the difference from similarity alone with its paired 95 % bootstrap interval, in points."""
     result = {name: 100 * float(values.mean()) for name, values in found.items()}
-    for name in MEASURES:
+    for name in names:
         apart = found[name] - similarity[name]
         ends = [100 * end for end in interval(resampled_means(apart[None])[:, 0])]
         result[f"{name} gain"] = [100 * float(apart.mean()), *ends]
@@ -216,13 +248,19 @@ def main() -> None:
 
     embedder, ranker = Embedder.load(arguments.model, device="cpu"), Ranker.load(arguments.ranker)
     assert ranker.embedder == embedder.fingerprint
-    validation = Found.search(*embed(embedder, arguments.data, "val", arguments.cache), stride=16)
+    found_val = embed(embedder, arguments.data, "val", arguments.cache)
+    validation = Found.search(*found_val, stride=16)
     settings = choose(validation, ranker.attention)
-    training = Found.search(*embed(embedder, arguments.data, "train", arguments.cache)).examples
+    training = lists(*embed(embedder, arguments.data, "train", arguments.cache), guards=True)
     config = RankerTrainConfig(**{"queries_per_epoch": 3200, "epochs": 6} | arguments.mlp)
     torch.manual_seed(0)
     mlp = train_ranker(
-        VectorMLP(embedder.config.num_dims), training, validation.examples, config, arguments.cache / "mlp"
+        VectorMLP(embedder.config.num_dims),
+        training,
+        [some.take(torch.arange(0, len(some), 4)) for some in lists(*found_val, guards=False)],
+        config,
+        arguments.cache / "mlp",
+        shares=shares_of(len(training)),
     )
     settings |= {"mlp on val": validate_ranker(mlp, validation.examples)["val_map_at_100"]}
     settings |= {"ranker on val": validate_ranker(ranker.attention, validation.examples)["val_map_at_100"]}
@@ -243,7 +281,10 @@ def main() -> None:
             rows[f"{title}, ranker"] = row(theirs.judge(relevance(own, theirs.examples)), similarity)
             again = theirs.expanded_by(relevance(own, theirs.examples), settings["expand"])
             rows[f"{title}, ranker, expanded"] = row(again.judge(relevance(own, again.examples)), similarity)
-        results["sets"][name] = {"queries": len(found.examples), "rows": rows}
+        thin = in_thinned_galleries(found.embeddings, found.labels, ranker.attention, arguments.stride)
+        results["sets"][name] = {"queries": len(found.examples), "rows": rows, "thinned": thin}
+        for number, values in thin.items():
+            print(name, number, "a class", values, flush=True)
         for title, values in rows.items():
             print(name, title, {key: np.round(value, 2).tolist() for key, value in values.items()}, flush=True)
         arguments.out.write_text(json.dumps(results, indent=2) + "\n")

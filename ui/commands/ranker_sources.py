@@ -15,7 +15,7 @@ from retrieval.reranking.metadata import MetadataColumns
 from retrieval.tokens import MAX_TOKEN_BYTES
 from retrieval.training.ranker_examples import RankingExamples
 from ui.commands.picture_sets import training_sets
-from ui.commands.ranking_sets import every_fifth_apart, found_examples
+from ui.commands.ranking_sets import every_fifth_apart, found_examples, shares_of
 from ui.opening import open_index
 from ui.options import Device
 from ui.printing import one_line
@@ -111,7 +111,7 @@ class RankerSources:
             training = self.found(embedder, pictures_to_train, metadata, guards=True, per_class=self.per_class)
             validation = self.found(embedder, pictures_to_validate, metadata, guards=False, per_class=self.per_class)
             labelled_share = 1.0 if self.feedback is None else 1 - self.judged_share
-            shares = [labelled_share * share for share in _half_for_the_first(len(training))]
+            shares = [labelled_share * share for share in shares_of(len(training))]
         if self.index is not None:
             judged_to_train, judged_to_validate = every_fifth_apart(self._judged(metadata))
             training, validation = [*training, judged_to_train], [*validation, judged_to_validate]
@@ -134,8 +134,3 @@ class RankerSources:
                 "got none; record some with spyglass feedback add"
             )
         return judged
-
-
-def _half_for_the_first(num: int) -> list[float]:
-    """Shares that sum to 1: half for the whole gallery, the rest alike for the thinned ones, where there are some."""
-    return [1.0] if num == 1 else [0.5] + [0.5 / (num - 1)] * (num - 1)

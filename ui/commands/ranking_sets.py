@@ -11,6 +11,7 @@ from ui.printing import shows_bars
 if TYPE_CHECKING:
     from retrieval import Embedder, Embeddings
     from retrieval.datasets import LabelledImages
+    from retrieval.reranking.described import Described
     from retrieval.reranking.metadata import MetadataColumns
     from retrieval.training.ranker_examples import RankingExamples
 
@@ -27,7 +28,33 @@ def found_examples(
     guards: bool,
     per_class: Sequence[int] = (),
 ) -> "list[RankingExamples]":
-    """Labelled pictures, each with the others that an index finds: of all of them, or of a thinned gallery.
+    """Labelled pictures, each with the others that an index finds, as `lists_of` has them."""
+    from retrieval.reranking.described import describe
+
+    embeddings = _encode(embedder, images.pixels, token_bytes)
+    numbers, categories = metadata.encode(images.columns or [{}] * len(images))
+    return lists_of(
+        embeddings,
+        images.labels,
+        describe(embeddings, as_queries=False, numbers=numbers, categories=categories),
+        widths=embedder.widths,
+        num_candidates=num_candidates,
+        guards=guards,
+        per_class=per_class,
+    )
+
+
+def lists_of(
+    embeddings: "Embeddings",
+    labels: Sequence[str | None],
+    documents: "Described",
+    *,
+    widths: Sequence[int],
+    num_candidates: int,
+    guards: bool,
+    per_class: Sequence[int] = (),
+) -> "list[RankingExamples]":
+    """N encoded pictures, each with the others that an index of all of them finds, or one of a thinned gallery.
 
     First the lists of the whole, then for each number in `per_class` those of galleries with so many pictures of a
     class (`retrieval.training.galleries`). Of several such sets each picture asks in one. With `guards` what may be a
@@ -35,26 +62,27 @@ def found_examples(
     """
     import torch
 
-    from retrieval.reranking.described import describe
     from retrieval.training.galleries import thinned
     from retrieval.training.ranker_examples import NEAR_DUPLICATE, labelled_examples
 
-    embeddings = _encode(embedder, images.pixels, token_bytes)
-    numbers, categories = metadata.encode(images.columns or [{}] * len(images))
-    documents = describe(embeddings, as_queries=False, numbers=numbers, categories=categories)
     settings = {"documents": documents, "near_duplicate": NEAR_DUPLICATE if guards else None}
-    divisions = [np.zeros(len(images), np.int64)]
+    divisions = [np.zeros(len(labels), np.int64)]
     for number in per_class:
-        galleries = _only_large(thinned(images.labels, number), num_candidates)
+        galleries = _only_large(thinned(labels, number), num_candidates)
         if (galleries > 0).any():  # else it is one gallery again, or there is none
             divisions.append(galleries)
     sets = []
     for place, galleries in enumerate(divisions):
-        asks = np.arange(len(images)) % len(divisions) == place
-        candidates = _found_within(embeddings, embedder.widths, galleries, asks & (galleries >= 0), num_candidates)
-        examples = labelled_examples(embeddings, images.labels, candidates, galleries=galleries, **settings)
+        asks = np.arange(len(labels)) % len(divisions) == place
+        candidates = _found_within(embeddings, widths, galleries, asks & (galleries >= 0), num_candidates)
+        examples = labelled_examples(embeddings, labels, candidates, galleries=galleries, **settings)
         sets.append(examples if len(divisions) == 1 else examples.take(torch.from_numpy(asks)[examples.rows]))
     return sets
+
+
+def shares_of(num_sets: int) -> list[float]:
+    """Of each of the sets of `lists_of` in every step of training: half for the whole, the rest alike."""
+    return [1.0] if num_sets == 1 else [0.5] + [0.5 / (num_sets - 1)] * (num_sets - 1)
 
 
 def _only_large(galleries_N: np.ndarray, num_candidates: int) -> np.ndarray:
