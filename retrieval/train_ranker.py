@@ -10,20 +10,16 @@ from torch import nn
 from tqdm import tqdm
 
 from retrieval.device import resolve_device
-from retrieval.errors import MissingExtraError, UsageError
+from retrieval.errors import UsageError
+from retrieval.extras import packages_for
 from retrieval.training.ranker_examples import RankingExamples
 from retrieval.training.ranker_train_config import RankerTrainConfig
 from retrieval.training.ranking_losses import RANKING_LOSSES, RankingLoss, has_pair
 from retrieval.training.rerank_metrics import Sets, as_sets, relevance_of, validate_ranker
 from retrieval.training.schedule import drawn, warm_cosine
 
-try:
+with packages_for("training", extra="train"):
     from retrieval.training import checkpoints
-except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"expected the packages for training, found them incomplete ({error}); "
-        "pip install 'spyglass-image-search[train]'"
-    ) from None
 
 __all__ = ["RankerTrainConfig", "train_ranker"]
 
