@@ -133,7 +133,7 @@ class Segment:
 
     def live(self, table: pa.Table | None = None) -> np.ndarray:
         """Which rows of the catalog count, (N,) bool; raises `DamagedError`."""
-        live = np.ones(self.record.rows.num, dtype=bool)
+        live = np.ones(self.catalog.num_rows, dtype=bool)
         if len(self._dead_rows) and not 0 <= self._dead_rows.min() <= self._dead_rows.max() < len(live):
             raise DamagedError(f"expected tombstones of {self.home} to name its {len(live)} rows, got others")
         live[self._dead_rows] = False

@@ -112,6 +112,8 @@ def _judge(what: Damage, ended: forked.Ended) -> tuple[str, list[str]]:
 def _names(what: Damage, lines: list[str]) -> bool:
     """Whether the lines name the file, or the folder that it is in, and are lines."""
     words = {word for name in what.names for word in Path(name).parts[-2:]} - {"segments", "history", "feedback"}
+    if what == ("edited", ("manifest.json",)):  # its checksum fits: the file that is not as it says is the odd one
+        words |= {"/segments/", "/deleted/"}
     return any(word in line for word in words for line in lines) and not any("\n" in line for line in lines)
 
 

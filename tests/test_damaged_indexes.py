@@ -4,16 +4,17 @@ import errno
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import damaged_indexes
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toy import ToyEmbedder, write_pngs
+from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
-from indexer.storage import arrays, catalog_file
+from indexer.storage import arrays, catalog_file, manifest
 from retrieval.errors import DamagedError, IndexFolderError
 
 
@@ -52,6 +53,19 @@ def test_text_that_is_none_is_damage(tmp_path):
     pq.write_table(pa.table({"segment": not_text}), path)
     with pytest.raises(DamagedError, match="expected a table in .*tombstones.parquet, got: .*UTF8"):
         catalog_file.read_table(path, ["segment"])
+
+
+def test_more_rows_than_any_memory_holds_are_no_rows(tmp_path):
+    index = Index.create(tmp_path / "p.index", ToyEmbedder(token_dim=0))
+    index.add(write_pngs(tmp_path / "pictures", range(3)), num_workers=0)
+    state = manifest.read(index.path)
+    (record,) = state.segments
+    many = replace(record, rows=replace(record.rows, buckets=dict.fromkeys(record.rows.buckets, 2**40)))
+    (index.path / "manifest.json").write_bytes(replace(state, segments=(many,)).to_bytes())
+    opened = Index.open(index.path, ToyEmbedder(token_dim=0))
+    with pytest.raises(DamagedError, match=r"expected \d{13,} rows in .*catalog.parquet, got 3"):
+        opened.search(png(0))
+    assert any("catalog.parquet" in line for line in opened.verify())
 
 
 def test_what_is_wrong_with_an_earlier_state_stops_nobody(tmp_path, caplog):

@@ -95,6 +95,12 @@ def test_a_segment_s_tokens_are_two_files_of_one_amount(token_bytes, names):
         SegmentRecord(id="000001-aa", rows=Rows(), files=dict.fromkeys(names, FILE), token_bytes=token_bytes)
 
 
+@pytest.mark.parametrize("image_size", [0, -1, 2**40, True, None])
+def test_a_model_reads_pictures_of_some_size(image_size):
+    with pytest.raises(DamagedError, match="expected a model's name, fingerprint and image size, got"):
+        Model(name="default", fingerprint="beef", image_size=image_size)
+
+
 @given(position=st.integers(0, len(STATE.to_bytes()) - 1), bit=st.integers(0, 7))
 def test_every_flipped_bit_is_noticed(position, bit):
     data = bytearray(STATE.to_bytes())

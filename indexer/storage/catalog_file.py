@@ -25,6 +25,7 @@ class CatalogFile:
         self._lock = Lock()
         if self._file.metadata.num_rows != num_rows:
             raise DamagedError(f"expected {num_rows} rows in {path}, got {self._file.metadata.num_rows}")
+        self.num_rows = num_rows
         self.schema = self._file.schema_arrow
         _refuse_missing(path, self.schema.names, catalog.SCHEMA.names)
 

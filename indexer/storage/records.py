@@ -13,6 +13,7 @@ _FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(parquet|npy|faiss)")
 _TOKENS = re.compile(r"tokens(-[0-9]+)?\.npy")
 _INDEX = re.compile(r"bucket-[0-9]{3}(-[0-9]+)?\.faiss")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST_PIXELS = 1 << 14  # a side of what a model may read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,8 @@ class Model:
 
     def __post_init__(self):
         named = all(isinstance(text, str) and text for text in (self.name, self.fingerprint))
-        expect(named and is_count(self.image_size), f"a model's name, fingerprint and image size, got {self}")
+        sound = named and is_count(self.image_size) and 0 < self.image_size <= _MOST_PIXELS
+        expect(sound, f"a model's name, fingerprint and image size, got {self}")
 
 
 def is_count(value: object) -> bool:
