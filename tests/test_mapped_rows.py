@@ -77,7 +77,8 @@ def test_numbers_that_are_none_are_noticed_where_they_are_met(number, dtype, num
     rows[7] = number
     index = BucketedIndex((64,), dtype=dtype, device="cpu")
     index.add_rows(np.arange(50), rows, 64, trusted=True)
-    with pytest.raises(DamagedError, match="expected vectors of finite numbers, got NaN or infinity; `verify` lists"):
+    told = "expected vectors of finite numbers in each vectors-064.npy, got NaN or infinity; `verify` lists"
+    with pytest.raises(DamagedError, match=told):
         index.search(unit_rows(num_queries, seed=1), 50)
 
 

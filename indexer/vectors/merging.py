@@ -16,7 +16,7 @@ from retrieval.errors import DamagedError
 
 _PAIRS = 4096  # (query, row) pairs scored together
 _NO_ID = np.iinfo(np.int64).max
-_NO_NUMBERS = "expected vectors of finite numbers, got NaN or infinity; `verify` lists what is damaged"
+_BLOCK = 65_536  # rows looked through at once for what is no number
 
 
 class Part(NamedTuple):
@@ -38,7 +38,7 @@ def search(parts: Sequence[Part], queries: np.ndarray, num_hits: int) -> tuple[n
     if short.any():
         scores[short], ids[short] = _search(parts, queries[short], num_hits, scan=True)
         if (ids[:, -1] == _NO_ID).any():
-            raise DamagedError(_NO_NUMBERS)
+            raise _no_numbers(parts)
     return scores, ids
 
 
@@ -108,5 +108,19 @@ def _score(parts, queries, query_of_pair, owners, positions):
             scores[some] = np.vecdot(rows, queries[query_of_pair[some], : bucket.width])
             longest = max(longest, float(np.sqrt(np.vecdot(rows, rows).max())))
     if not np.isfinite(longest):
-        raise DamagedError(_NO_NUMBERS)
+        raise _no_numbers(parts)
     return scores, ids, longest
+
+
+def _no_numbers(parts) -> DamagedError:
+    """What to raise once rows were met that are no numbers: it names the files that they may be in."""
+    widths = {part.bucket.width for part in parts if not _is_sound(part.bucket)}
+    names = ", ".join(f"vectors-{width:03d}.npy" for width in sorted(widths))
+    return DamagedError(
+        f"expected vectors of finite numbers in each {names}, got NaN or infinity; `verify` lists what is damaged"
+    )
+
+
+def _is_sound(bucket) -> bool:
+    starts = range(0, len(bucket.ids), _BLOCK)
+    return all(np.isfinite(bucket.rows(slice(start, start + _BLOCK))).all() for start in starts)
