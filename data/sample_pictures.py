@@ -21,6 +21,7 @@ from pathlib import Path
 import loky
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageOps
+from tqdm import tqdm
 
 SUPERSAMPLING = 3
 JPEG_QUALITY = 90
@@ -1267,7 +1268,9 @@ def write_kind(folder: Path, kind: Kind, num_per_kind: int, size: int, seed: int
     return paths
 
 
-def write_pictures(out: Path, *, num_per_kind: int = 28, size: int = 256, seed: int = 0) -> Path:
+def write_pictures(
+    out: Path, *, num_per_kind: int = 28, size: int = 256, seed: int = 0, show_progress_bar: bool = False
+) -> Path:
     """Draws `num_per_kind` pictures of each kind as out/<kind>/<kind>-00.jpg and returns the path of out/pictures.csv.
 
     The table's columns are path (relative to its folder), label (the kind) and complexity (1 to 10).
@@ -1279,9 +1282,15 @@ def write_pictures(out: Path, *, num_per_kind: int = 28, size: int = 256, seed: 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     # More than eight processes take longer to start than they save. The slowest kinds, last in the table, go first.
-    with loky.ProcessPoolExecutor(max_workers=min(8, loky.cpu_count())) as pool:
+    pool = loky.ProcessPoolExecutor(max_workers=min(8, loky.cpu_count()))
+    try:
         futures = {kind.name: pool.submit(write_kind, out, kind, num_per_kind, size, seed) for kind in KINDS[::-1]}
+        drawn = loky.as_completed(futures.values())
+        for _ in tqdm(drawn, "draw", total=len(KINDS), unit=" kinds", leave=False, disable=not show_progress_bar):
+            pass
         rows = [(path, kind.name, kind.complexity) for kind in KINDS for path in futures[kind.name].result()]
+    finally:
+        pool.shutdown(kill_workers=True)  # else Ctrl-C would wait for all that was submitted
     with open(out / "pictures.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "label", "complexity"), *rows])
     return out / "pictures.csv"

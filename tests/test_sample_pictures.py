@@ -3,8 +3,10 @@
 import csv
 import re
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,19 @@ def test_the_table_names_every_picture_of_thirty_kinds(table, rows):
     wanted = [f"{label}/{label}-{number:02d}.jpg" for label in rows["label"].unique() for number in range(NUM_PER_KIND)]
     assert rows["path"].tolist() == wanted
     assert sorted(p.relative_to(table.parent).as_posix() for p in table.parent.rglob("*.jpg")) == sorted(wanted)
+
+
+def test_ctrl_c_ends_the_drawing_at_once(tmp_path):
+    # All that is to be drawn takes minutes, and is submitted from the start.
+    command = [sys.executable, SCRIPT, tmp_path / "out", "--num-per-kind", "2000", "--size", "64"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not any(tmp_path.rglob("*.jpg")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (-signal.SIGINT, "") and err.endswith("KeyboardInterrupt\n")
+    assert not (tmp_path / "out" / "pictures.csv").exists()
 
 
 def test_every_kind_has_one_complexity_from_1_to_10(module, rows):

@@ -51,7 +51,7 @@ def run(
 
     What a former run left there is used again: pictures if they are complete, the index if the model is the same.
     """
-    samples = draw_samples(out / "pictures", num_per_kind=num_per_kind)
+    samples = draw_samples(out / "pictures", num_per_kind=num_per_kind, show_progress_bar=show_progress_bar)
     embedder = Embedder.load()
     index = open_or_create(out / "pictures.index", embedder)
     fill(index, out / "pictures" / "pictures.csv", num_workers=num_workers, show_progress_bar=show_progress_bar)
@@ -75,12 +75,13 @@ def run(
     return sheet
 
 
-def draw_samples(folder: Path, *, num_per_kind: int) -> list[Sample]:
+def draw_samples(folder: Path, *, num_per_kind: int, show_progress_bar: bool = False) -> list[Sample]:
     """The sample pictures in `folder`, drawn unless they are all there already."""
     drawn = read_samples(folder / "pictures.csv")
     if not drawn or not all(sample.path.exists() for sample in drawn):
         _say(f"drawing sample pictures in {folder}")
-        runpy.run_path(str(shipped("sample_pictures.py")))["write_pictures"](folder, num_per_kind=num_per_kind)
+        write_pictures = runpy.run_path(str(shipped("sample_pictures.py")))["write_pictures"]
+        write_pictures(folder, num_per_kind=num_per_kind, show_progress_bar=show_progress_bar)
         drawn = read_samples(folder / "pictures.csv")
     return drawn
 
