@@ -8,6 +8,7 @@ its settings are locked before the user's text is seen.
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -139,8 +140,16 @@ def _column_of(path: Sequence[str], condition: str, columns: Sequence[str]) -> s
     if first not in known and first == TABLE and others:
         first = others[0]
     if first not in known:
-        raise _failed(condition, columns, f"there is no column {'.'.join(path)!r}")
+        raise _failed(condition, columns, f"there is no column {'.'.join(path)!r}{_meant(path[-1], columns)}")
     return first
+
+
+def _meant(name: str, columns: Sequence[str]) -> str:
+    """The end of a sentence: the column like a name, and the text, since a word without single quotes is a column."""
+    text = "the text '{}', in single quotes?".format(name.replace("'", "''"))
+    by_name = {column.casefold(): column for column in columns}
+    alike = get_close_matches(name.casefold(), by_name, n=1, cutoff=0.5)
+    return f"; did you mean {f'the column {by_name[alike[0]]!r}, or ' if alike else ''}{text}"
 
 
 def _parts(node: Any) -> Iterator[dict[str, Any]]:

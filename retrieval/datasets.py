@@ -164,9 +164,11 @@ def load_labelled(
                 values.append(row.columns)
     if not labels:
         where = ", ".join(map(str, sources)) or "no source"
-        if split is not None and None not in splits and split not in splits:
+        if splits and split is not None and None not in splits and split not in splits:
             raise UsageError(f"expected a split among {', '.join(sorted(splits))} in {where}, got {split!r}")
-        raise UsageError(f"expected pictures{' with labels' if labels_alone else ''}, got none in {where}")
+        is_flat = labels_alone and not unreadable and any(Path(source).is_dir() for source in sources)
+        hint = "; a label is the name of the folder that a picture lies in: FOLDER/LABEL/PICTURE" if is_flat else ""
+        raise UsageError(f"expected pictures{' with labels' if labels_alone else ''}, got none in {where}{hint}")
     return LabelledImages(
         pixels=np.stack(pixels),
         labels=tuple(labels),

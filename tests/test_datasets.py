@@ -238,8 +238,16 @@ def test_nothing_left(tmp_path):
         with pytest.raises(UsageError, match="^expected pictures with labels, got none "):
             load_labelled([source], image_size=8, split=split)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="^expected pictures with labels, got none in .*empty$"):
-        load_labelled([tmp_path / "empty"], image_size=8)
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a.png").write_bytes(picture(10))
+    for folder, split in (("empty", None), ("flat", None), ("flat", "test")):
+        with pytest.raises(
+            UsageError,
+            match=f"^expected pictures with labels, got none in .*{folder}; a label is .*: FOLDER/LABEL/PICTURE$",
+        ):
+            load_labelled([tmp_path / folder], image_size=8, split=split)
+    with pytest.raises(UsageError, match="^expected pictures, got none in .*empty$"):
+        load_labelled([tmp_path / "empty"], image_size=8, needs_labels=False, split="test")
     with pytest.raises(UsageError, match="got none in no source$"):
         load_labelled([], image_size=8)
 

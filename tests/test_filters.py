@@ -351,6 +351,25 @@ def test_sql_that_is_a_condition_is_not(condition, expected):
     assert catalog.where(condition).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("condition", "hint"),
+    [
+        ("Widht >= 100", "'Widht'; did you mean the column 'Width', or the text 'Widht', in single quotes?"),
+        ("label = boats", "'boats'; did you mean the text 'boats', in single quotes?"),
+        ('label = "it\'s"', "\"it's\"; did you mean the text 'it''s', in single quotes?"),
+        (
+            "catalog.lable = 'a'",
+            "'catalog.lable'; did you mean the column 'label', or the text 'lable', in single quotes?",
+        ),
+    ],
+)
+def test_sql_with_a_column_that_is_none_says_what_was_meant(condition, hint):
+    catalog = Catalog(pa.table({"id": ["a"], "Width": [1], "label": ["b"]}), np.ones(1, bool))
+    with pytest.raises(UsageError) as raised:
+        catalog.where(condition)
+    assert str(raised.value).endswith(f"there is no column {hint}")
+
+
 def test_threads_do_not_see_each_other_s_tables():
     catalogs = [Catalog(pa.table({"id": ["a", "b"], "dim": [n, n + 1]}), np.ones(2, bool)) for n in range(32)]
     with ThreadPoolExecutor(8) as threads:
