@@ -323,6 +323,7 @@ NAN = np.where(np.arange(512) == 0, np.nan, V)
         (lambda index: BucketedIndex(dtype="int8"), "'float16' or 'float32', got 'int8'"),
         (lambda index: BucketedIndex(device="tpu"), "'auto', 'cpu' or 'cuda', got 'tpu'"),
         (lambda index: BucketedIndex(index_type="PQ7"), "FAISS factory string for vectors of 32 numbers, got 'PQ7'"),
+        (lambda index: BucketedIndex(index_type="FOO"), "got 'FOO' (could not parse index string FOO); try "),
         (lambda index: BucketedIndex(index_type="nonsense"), "got 'nonsense'"),
         (lambda index: BucketedIndex(index_type="IDMap,Flat"), "without IDMap"),
         (lambda index: BucketedIndex(index_type="PCA16,IDMap,Flat"), "without IDMap"),

@@ -69,6 +69,17 @@ def test_what_failed_is_tried_again(spyglass, photos):
     assert code == 0 and json.loads(out)["added"] == 1
 
 
+def test_where_there_is_nothing_to_add_that_is_said(spyglass, photos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    answer = spyglass("index", tmp_path / "empty", "--index", tmp_path / "p.index")
+    assert answer.code == 0 and answer.out.endswith(" s\n")  # and no pictures a second
+    assert answer.err == f"nothing to add: there are no pictures in {tmp_path / 'empty'}\n"
+    answer = spyglass("index", "--retry-failed", "--index", tmp_path / "p.index", "--json")
+    assert answer.json["added"] == 0 and answer.err == "nothing to add: there are no failures of earlier runs\n"
+    for _ in range(2):
+        assert spyglass("index", tmp_path / "empty", photos, "--index", tmp_path / "p.index").err == ""
+
+
 def test_an_emptied_source_is_refused_in_one_line(spyglass, photos):
     spyglass("index", photos)
     for path in photos.iterdir():

@@ -27,3 +27,12 @@ def test_places_that_are_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(UsageError, match=f"got {tmp_path / 'model'}: no permission; name another$"):
         model_folder.check(tmp_path / "model")
+
+
+def test_an_index_is_no_place_for_a_model(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(
+        UsageError, match=f"^expected --explain to be a folder .*, got {tmp_path}, which is an index; name another$"
+    ):
+        model_folder.check(tmp_path, "--explain")
+    model_folder.check(tmp_path / "rankers" / "mine")

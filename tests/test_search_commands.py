@@ -126,6 +126,20 @@ def test_the_feedback_of_a_user_that_nobody_reads(spyglass, built, caplog):
     assert spyglass(*query, "--ranker", "keen").code == 0 and caplog.messages == []
 
 
+def test_metadata_that_no_ranker_reads(spyglass, built, caplog):
+    query = ("search", built.parent / "photos" / "003.png", "--index", built, "--metadata", "prise=3", "--paths-only")
+    told = "the query's metadata 'prise' change nothing here: "
+    for more, why in (
+        (("--ranker", "near", "--metadata", "price=7"), "the ranker .*near reads 'price' alone"),
+        (("--ranker", "deaf"), "the ranker .*deaf reads no columns"),
+        (("--no-rerank",), "nothing is re-ranked"),
+    ):
+        caplog.clear()
+        assert spyglass(*query, *more).code == 0
+        (message,) = caplog.messages
+        assert re.fullmatch(told + why, message)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [

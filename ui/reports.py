@@ -90,7 +90,9 @@ def added_text(report: "AddReport", index: Path) -> str:
         )
         if num
     )
-    head = f"{index}: {counts} in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)"
+    # Where nothing was to be encoded a rate says nothing.
+    rate = f" ({report.images_per_second:.0f} images/s)" if report.images_per_second else ""
+    head = f"{index}: {counts} in {report.seconds:.1f} s{rate}"
     return "\n".join([head, *skipped_lines(report.failures)])
 
 

@@ -98,12 +98,20 @@ class Searcher:
         """All that can be known of a search without its pictures."""
         ranker = self._ranker(config)
         matching = None if config.where is None else self.gallery.catalog.where(config.where)
-        is_news = config.user not in self._warned_of and len(self._warned_of) < _MOST_WARNINGS
-        if config.user and is_news and (ranker is None or not ranker.reads_feedback):
-            self._warned_of.add(config.user)
+        if config.user and (ranker is None or not ranker.reads_feedback):
             why = "nothing is re-ranked" if ranker is None else f"the ranker {ranker.name} never learned from any"
-            _log.warning("the feedback of user %r changes nothing here: %s", config.user, why)
+            self._warn_once(f"the feedback of user {config.user!r} changes nothing here: {why}")
+        columns = () if ranker is None else ranker.config.metadata.names
+        if unread := [name for name in config.metadata or () if name not in columns]:
+            reads = f"reads {', '.join(map(repr, columns))} alone" if columns else "reads no columns"
+            why = "nothing is re-ranked" if ranker is None else f"the ranker {ranker.name} {reads}"
+            self._warn_once(f"the query's metadata {', '.join(map(repr, unread))} change nothing here: {why}")
         return _Plan(ranker, matching, Selection(self.gallery, config, matching))
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned_of and len(self._warned_of) < _MOST_WARNINGS:
+            self._warned_of.add(message)
+            _log.warning("%s", message)
 
     def _asked(self, queries: Sequence[Any], config: SearchConfig, *, with_tokens: bool) -> Queries:
         liked, disliked = [as_list(query) for query in queries], as_list(config.subtract)

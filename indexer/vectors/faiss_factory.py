@@ -1,5 +1,7 @@
 """FAISS indices by a string: an empty one, and how it is trained, filled and set."""
 
+import re
+
 import faiss
 import numpy as np
 
@@ -18,7 +20,8 @@ def empty_index(width: int, index_type: str) -> faiss.Index:
     try:
         return faiss.index_factory(width, index_type, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        reason = " ".join(str(error).rpartition("Error: ")[2].split())
+        # FAISS begins with the function and the line of its source: "Error in … at index_factory.cpp:1228: …".
+        reason = " ".join(re.sub(r"^Error in .* at \S+:\d+: ", "", str(error)).rpartition("Error: ")[2].split())
         raise UsageError(
             f"expected a FAISS factory string for vectors of {width} numbers, got {index_type!r} ({reason}); "
             'try "Flat" or "HNSW32"'

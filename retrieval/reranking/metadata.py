@@ -39,6 +39,11 @@ class MetadataColumns:
     categories: tuple[CategoryColumn, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of all columns: those of numbers, then those of categories."""
+        return tuple(column.name for column in (*self.numbers, *self.categories))
+
+    @property
     def category_sizes(self) -> tuple[int, ...]:
         """Codes of each category column: its values, and 0 for an unknown one."""
         return tuple(len(column.values) + 1 for column in self.categories)

@@ -31,7 +31,9 @@ def add(
     query: Annotated[
         str, typer.Argument(metavar="QUERY", help="An id of the index, or a picture.", show_default=False)
     ],
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An id of the index.", show_default=False)],
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="An id of the index, or where it lies.", show_default=False)
+    ],
     relevant: Annotated[
         bool,
         typer.Option("--relevant/--not-relevant", help="Whether the image is what was looked for.", show_default=False),

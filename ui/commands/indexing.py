@@ -8,7 +8,9 @@ from retrieval.errors import UsageError
 from ui.endings import SKIPPED
 from ui.opening import open_or_create
 from ui.options import AsJson, BatchSize, Device, IndexFolder, OnDevice, OnError, Workers
-from ui.printing import shows_bars
+from ui.printing import one_line, shows_bars
+
+_OUTCOMES = ("added", "updated", "unchanged", "skipped", "renamed", "duplicates")
 
 
 def index(
@@ -109,5 +111,8 @@ def index(
         show_progress_bar=shows_bars(),
     )
     typer.echo(reports.added_json(report) if as_json else reports.added_text(report, index))
+    if not any(getattr(report, name) for name in _OUTCOMES):
+        found = "no failures of earlier runs" if retry_failed else f"no pictures in {', '.join(map(one_line, sources))}"
+        typer.echo(f"nothing to add: there are {found}", err=True)
     if report.skipped:
         raise typer.Exit(SKIPPED)
