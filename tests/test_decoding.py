@@ -29,6 +29,13 @@ def decoded(tasks: list[Task], *, num_workers: int, image_size: int = 16):
     return [*decode_all(tasks, image_size, num_workers=num_workers)]
 
 
+def test_no_number_of_workers_takes_the_whole_machine(monkeypatch):
+    pool, started = decoding._Pool, []
+    monkeypatch.setattr(decoding, "_Pool", lambda num, image_size: started.append(num) or pool(1, image_size))
+    ((_, outcome),) = decoded([task(0, data=png(0))], num_workers=100_000)
+    assert outcome.problem is None and started == [8 * loky.cpu_count()]
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_by_hand(tmp_path, num_workers):
     (tmp_path / "a.png").write_bytes(png(1))

@@ -36,7 +36,11 @@ ModelPlace = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=0, help="Processes that decode pictures; 0: none but this.  [default: one a CPU]"),
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that decode pictures, at most eight a CPU; 0: none but this.  [default: one a CPU]",
+    ),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")]
 OnDevice = Annotated[Device, typer.Option("--device", help="Where the model runs; auto takes the GPU if there is one.")]

@@ -33,6 +33,9 @@ from retrieval.images import decode
 _CHUNK_IMAGES = 32
 _CHUNK_BYTES = 8 * 1024 * 1024
 
+MOST_PER_CPU = 8
+"""More processes than this decode no faster, waiting for the network included, and take the machine's memory."""
+
 DECODE_SECONDS = 120.0
 """A worker that is busy with one picture for longer is given up."""
 
@@ -63,13 +66,14 @@ def decode_all(
 ) -> Iterator[tuple[Item, Outcome]]:
     """Decode pictures to `image_size` squared, in order, at least `num_ahead` of them beyond the one handed out.
 
-    With `num_workers` 0 it is done here, one after the other; otherwise in as many processes. Nothing that a picture
-    does is raised: what cannot be decoded, even what kills its worker, comes out with a `problem`. Items come out
-    without their `data`.
+    With `num_workers` 0 it is done here, one after the other; otherwise in as many processes, at most `MOST_PER_CPU`
+    for each CPU. Nothing that a picture does is raised: what cannot be decoded, even what kills its worker, comes out
+    with a `problem`. Items come out without their `data`.
     """
     if num_workers == 0:
         yield from ((replace(task.item, data=None), _decode_one(_request(task), image_size)) for task in tasks)
         return
+    num_workers = min(num_workers, MOST_PER_CPU * loky.cpu_count())
     pool = _Pool(num_workers, image_size)
     waiting: deque[_Chunk] = deque()
     num_chunks_ahead = 2 * num_workers + -(-num_ahead // _CHUNK_IMAGES)
