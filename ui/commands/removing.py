@@ -14,7 +14,8 @@ from ui.printing import to_json
 def remove(
     index: IndexFolder,
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="Ids of pictures, as hits show them.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Ids of pictures, as `search --json` tells them.", show_default=False),
     ] = None,
     where: Annotated[
         str | None, typer.Option("--where", metavar="SQL", help="All pictures whose columns meet this condition.")
