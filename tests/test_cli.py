@@ -422,7 +422,7 @@ def test_the_demo_ends_with_hits_and_a_sheet_and_runs_again(capsys, tmp_path):
     first = capsys.readouterr()
     assert "drawing" in first.err and "30 added, 0 unchanged" in first.err
     assert all(word in first.out for word in ("plain", "medium", "crowded"))
-    assert "of 9 hits are of their query's kind, one of 30" in first.out
+    assert "of 9 hits are of their query's kind (of 30 kinds)" in first.out
     assert sheet == tmp_path / "contact-sheet.png" and f"{sheet}\n" in first.out and "spyglass search" in first.out
     ranks = [line.split()[0] for line in first.out.splitlines() if line.strip()[:1].isdigit() and ".jpg" in line]
     assert ranks == ["1", "2", "3"] * 3

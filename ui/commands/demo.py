@@ -62,7 +62,8 @@ def run(
         typer.echo(hits_text(hits, with_id=False) + "\n")
     num_hits = sum(map(len, found))
     num_alike = sum(hit.label == query.kind for query, hits in zip(queries, found, strict=True) for hit in hits)
-    typer.echo(f"{num_alike} of {num_hits} hits are of their query's kind, one of {len({s.kind for s in samples})}\n")
+    num_kinds = len({sample.kind for sample in samples})
+    typer.echo(f"{num_alike} of {num_hits} hits are of their query's kind (of {num_kinds} kinds)\n")
     typer.echo(dims_text(index) + "\n")
     sheet = out / "contact-sheet.png"
     save_sheet(sheet, queries, found, embedder, num_pictures=len(samples))
