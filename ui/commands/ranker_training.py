@@ -54,7 +54,7 @@ def ranker(
     judged_share: Annotated[
         float,
         typer.Option("--judged-share", min=0.01, max=0.99, help="Of each step, where there is --data as well."),
-    ] = 0.25,
+    ] = 0.2,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Keep the ranker in the --feedback index, under this name."),
