@@ -51,12 +51,22 @@ def test_the_table_names_every_picture_of_thirty_kinds(table, rows):
 def test_ctrl_c_ends_the_drawing_at_once(tmp_path):
     # All that is to be drawn takes minutes, and is submitted from the start.
     command = [sys.executable, SCRIPT, tmp_path / "out", "--num-per-kind", "2000", "--size", "64"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not any(tmp_path.rglob("*.jpg")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, Ctrl-C would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            while not any(tmp_path.rglob("*.jpg")):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert (process.returncode, out) == (-signal.SIGINT, "") and err.endswith("KeyboardInterrupt\n")
     assert not (tmp_path / "out" / "pictures.csv").exists()
 
