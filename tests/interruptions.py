@@ -1,11 +1,17 @@
 """Ctrl-C, at a moment of a test's choosing."""
 
+import signal
 from typing import TypeVar
 
 import pytest
 from toy import ToyEmbedder
 
 Toy = TypeVar("Toy", bound=ToyEmbedder)
+
+
+def hears_ctrl_c() -> None:
+    """For a child's `preexec_fn`: where tests run in the background of a shell, their children would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def at_third_batch(embedder: Toy) -> Toy:

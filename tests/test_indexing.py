@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from interruptions import hears_ctrl_c
 from toy import ToyEmbedder, png, write_pngs
 
 from indexer import Index
@@ -122,6 +123,7 @@ def child(photos: Path, index: Path, *, pace: float) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hears_ctrl_c,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from interruptions import hears_ctrl_c
 from PIL import Image
 
 SCRIPT = Path(__file__).resolve().parents[1] / "data" / "sample_pictures.py"
@@ -56,8 +57,7 @@ def test_ctrl_c_ends_the_drawing_at_once(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where the tests run in the background of a shell, Ctrl-C would be ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hears_ctrl_c,
     ) as process:
         try:
             while not any(tmp_path.rglob("*.jpg")):
