@@ -237,9 +237,8 @@ class Ingest:
     def _tidy(self) -> None:
         """Put small segments together, once there are many: a long run makes one every few seconds."""
         with writing(self.folder):
-            following = tiers.tidied(self.folder, self.manifest)
+            following = tiers.tidy(self.folder, self.manifest)
             if following is not self.manifest:
-                publish(self.folder, following)
                 self.manifest = following
                 self._known = known_rows.read(self.folder, following)
                 self._stored = StoredRows(self.folder, following)

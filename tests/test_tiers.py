@@ -7,6 +7,7 @@ from toy import ToyEmbedder, flip_byte, png, write_pngs
 
 from indexer import Index
 from indexer.changes import tiers
+from indexer.changes.importing import import_file
 from indexer.storage import manifest
 from indexer.storage.manifest import Manifest
 from indexer.storage.records import FileRecord, Model, Rows, SegmentRecord
@@ -110,6 +111,23 @@ def test_additions_become_one_segment_and_nothing_else_changes(tmp_path, monkeyp
     tidy.compact()
     plain.add(*folders, num_workers=0)
     assert sorted(map(sorted, answers(tidy))) == sorted(map(sorted, answers(plain)))
+
+
+def test_imports_become_one_segment_and_nothing_else_changes(tmp_path, monkeypatch, folders):
+    monkeypatch.setattr(tiers, "_SMALL", (16, 30))
+    embedder = ToyEmbedder()
+    source = Index.create(tmp_path / "source", embedder)
+    for day, folder in enumerate(folders):
+        part = Index.create(tmp_path / f"part {day}", embedder)
+        for index in (source, part):
+            index.add(folder, num_workers=0)
+        part.export(tmp_path / "part.parquet")
+        assert import_file(tmp_path / "part.parquet", tmp_path / "copy").added == 3
+    copy = Index.open(tmp_path / "copy", embedder)
+    assert len(manifest.read(copy.path).segments) == 3, "sixteen became one"
+    assert copy.verify() == [] and copy.info()["images"] == 54
+    assert answers(copy) == answers(source)
+    assert [snapshot.change for snapshot in copy.snapshots()].count("merge") == 1
 
 
 def test_small_segments_before_a_large_one_become_one_in_their_place(tmp_path, monkeypatch, folders):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from indexer import segments
-from indexer.changes import creating, exported, known_rows
+from indexer.changes import creating, exported, known_rows, tiers
 from indexer.changes.exported import Head
 from indexer.changes.imported_rows import block_of
 from indexer.changes.row_blocks import BLOCK, RowBlock
@@ -89,6 +89,7 @@ class _Import:
                 num_duplicates=num_duplicates(self._sha256_of.values()),
             )
             manifest.publish(self._folder, following)
+            tiers.tidy(self._folder, following)
         return ImportReport(**self._num)
 
     def _blocks(self, parquet) -> Iterator[RowBlock]:

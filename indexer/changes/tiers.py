@@ -16,6 +16,7 @@ from uuid import uuid4
 from indexer import segments
 from indexer.changes import compacting
 from indexer.segments import Place
+from indexer.storage import manifest
 from indexer.storage.manifest import Manifest
 from indexer.storage.records import TombstoneRecord
 
@@ -46,6 +47,17 @@ def _left_behind(sizes: Sequence[int]) -> slice:
                 return slice(start, place)
             start = place + 1
     return slice(0, 0)
+
+
+def tidy(folder: Path, state: Manifest) -> Manifest:
+    """Publish the state that puts together what has piled up; returns it, or `state` where nothing has.
+
+    The caller holds the lock, and has published `state`.
+    """
+    following = tidied(folder, state)
+    if following is not state:
+        manifest.publish(folder, following)
+    return following
 
 
 def tidied(folder: Path, state: Manifest) -> Manifest:
