@@ -19,6 +19,7 @@ from indexer.judged_lists import judged_examples
 from retrieval import Embedder
 from retrieval.ranker_weights import Ranker
 from retrieval.reranking.metadata import MetadataColumns
+from retrieval.training.checkpoints import digest_of_weights
 from ui.commands.ranker_report import RankerReport
 from ui.pictures.learning_curve import best_row, draw_learning_curve
 
@@ -84,6 +85,7 @@ def test_from_labels_to_a_ranker_that_loads_and_resumes(spyglass, table, model, 
     assert (out / "checkpoint.pt").exists()
     notes = json.loads((out / "config.json").read_text())["notes"]
     assert notes["data"] == ["colours.parquet"] and notes["recipe"]["loss"] == "pairwise"
+    assert notes["init"] is notes["init_weights"] is None
 
     code, text, err = spyglass(*arguments, "--json")
     report = json.loads(text)
@@ -106,8 +108,18 @@ def test_metadata_is_declared_by_the_rows_of_training(spyglass, table, folders, 
     again = ["--data", folders, "--init", tmp_path / "r", "--out", tmp_path / "again", "--model", model, *SHORT]
     assert spyglass(*again)[0] == 0
     assert Ranker.load(tmp_path / "again").config.metadata == metadata
+    assert origin_of(tmp_path / "again") == (
+        str(tmp_path / "r"),
+        digest_of_weights(Ranker.load(tmp_path / "r").attention),
+    )
     code, _, err = spyglass("--data", folders, "--out", tmp_path / "no", "--model", model, *SHORT, "--number", "size")
     assert code == 2 and "expected numbers in the column 'size', got none" in err
+
+
+def origin_of(ranker: Path) -> tuple[str | None, str | None]:
+    """What its notes say that it was started from."""
+    notes = json.loads((ranker / "config.json").read_text())["notes"]
+    return notes["init"], notes["init_weights"]
 
 
 def test_other_sources_to_validate_on(spyglass, folders, model, tmp_path):
@@ -212,6 +224,7 @@ def test_a_ranker_of_ones_own_is_kept_in_the_index(spyglass, judged, folders, mo
     both = ["--feedback", judged, "--data", folders, "--init", "ann", "--out", tmp_path / "both", *SHORT]
     code, text, err = spyglass(*both, "--json")
     assert code == 0, err
+    assert origin_of(tmp_path / "both")[0] == "ann"
     assert json.loads(text)["queries"]["training"] == 12 + 10  # two of four colours; four of five judged queries
     assert Index.open(judged).verify() == [] and Index.open(judged).info()["rankers"] == ["ann"]
 

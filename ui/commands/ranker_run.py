@@ -15,6 +15,7 @@ from retrieval.ranker_weights import Ranker
 from retrieval.reranking.metadata import MetadataColumns
 from retrieval.train_jointly import train_jointly
 from retrieval.train_ranker import train_ranker
+from retrieval.training.checkpoints import digest_of_weights
 from retrieval.training.joint_config import JointConfig
 from retrieval.training.ranker_examples import RankingExamples
 from retrieval.training.ranker_train_config import RankerTrainConfig
@@ -29,22 +30,25 @@ CURVE = "learning-curve.png"
 
 def start_of(
     sources: RankerSources, init: str | None, *, numbers: Sequence[str], categories: Sequence[str], seed: int
-) -> RelevanceAttention:
+) -> tuple[RelevanceAttention, dict[str, str | None]]:
     """The ranker to start from: one that was named, or, to learn from judgments, the model's own; else a fresh one.
 
-    It says which columns `sources` are to be read with. Raises `UsageError`, `WeightsError`, `MismatchError`.
+    It says which columns `sources` are to be read with. With it come the notes that tell where it is from: `init`, as
+    `--init` takes it, and `init_weights`, their digest; both None for a fresh one. Raises `UsageError`,
+    `WeightsError`, `MismatchError`.
     """
-    embedder, start = sources.embedder, None
+    embedder, start, origin = sources.embedder, None, init
     if sources.feedback is not None:
         from indexer import own_model
         from indexer.judgments.rankers import Rankers
         from indexer.storage import manifest
 
-        rankers = Rankers(sources.feedback, own_model.found_at(manifest.read(sources.feedback).model, embedder))
+        model = own_model.found_at(manifest.read(sources.feedback).model, embedder)
+        rankers = Rankers(sources.feedback, model)
         if init is not None:
             start = rankers.find(init)
-        elif not (numbers or categories):
-            start = rankers.default()
+        elif not (numbers or categories) and (start := rankers.default()):
+            origin = start.name if own_model.is_folder(model.name) else model.name
     elif init is not None:
         start = Ranker.load(init)
     if start:
@@ -56,14 +60,14 @@ def start_of(
             )
         metadata = start.config.metadata
         sources.columns = [column.name for column in (*metadata.numbers, *metadata.categories)]
-        return start.attention
+        # What the run's checkpoint knows it by, too.
+        return start.attention, {"init": origin, "init_weights": digest_of_weights(start.attention)}
     metadata = MetadataColumns()
     if numbers or categories:
         metadata = MetadataColumns.fit(sources.labelled[0].columns, numbers=numbers, categories=categories)
     torch.manual_seed(seed)
-    return RelevanceAttention(
-        RankerConfig(token_dim=embedder.token_dim, num_dims=embedder.config.num_dims, metadata=metadata)
-    )
+    config = RankerConfig(token_dim=embedder.token_dim, num_dims=embedder.config.num_dims, metadata=metadata)
+    return RelevanceAttention(config), {"init": None, "init_weights": None}
 
 
 def train_frozen(
@@ -74,9 +78,9 @@ def train_frozen(
     out: Path,
     *,
     keep_in: Path | None = None,
-    notes: dict | None = None,
+    notes: dict[str, str | None],
 ) -> RankerReport:
-    """Train the ranker on the embedder as it is, in `out`, and save it there or in `keep_in`.
+    """Train the ranker on the embedder as it is, in `out`, and save it there or in `keep_in`, with further `notes`.
 
     With no `config` it is measured and saved as it is.
     """
@@ -116,7 +120,7 @@ def train_frozen(
     recipe = {} if config is None else config.to_dict() | {"per_class": [*sources.per_class]}
     learned_from = {"data": [Path(source).name for source in sources.data], "user": sources.user}
     Ranker(attention, embedder=embedder.fingerprint).save(
-        report.ranker, notes={**learned_from, **(notes or {}), "recipe": recipe, "validation": figures}
+        report.ranker, notes={**learned_from, **notes, "recipe": recipe, "validation": figures}
     )
     if config is not None:
         title = "What the ranker learns, epoch by epoch"
@@ -125,7 +129,13 @@ def train_frozen(
 
 
 def train_into_index(
-    sources: RankerSources, attention: RelevanceAttention, config: RankerTrainConfig, name: str, out: Path | None
+    sources: RankerSources,
+    attention: RelevanceAttention,
+    config: RankerTrainConfig,
+    name: str,
+    out: Path | None,
+    *,
+    notes: dict[str, str | None],
 ) -> RankerReport:
     """Train a ranker that is kept in the index under a name; what was there before is replaced when it is done.
 
@@ -135,7 +145,8 @@ def train_into_index(
 
     # More is judged from one run to the next: none can go on from the checkpoint of another.
     with tempfile.TemporaryDirectory() as scratch, ranker_folders.replacing(sources.feedback, name) as new:
-        report = train_frozen(sources, sources.embedder, attention, config, out or Path(scratch), keep_in=new)
+        logs = out or Path(scratch)
+        report = train_frozen(sources, sources.embedder, attention, config, logs, keep_in=new, notes=notes)
     return report.at(sources.feedback / ranker_folders.RANKERS / name)
 
 

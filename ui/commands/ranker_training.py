@@ -157,15 +157,16 @@ def ranker(
         learning_rate=learning_rate,
         seed=seed,
     )
-    attention = ranker_run.start_of(sources, init, numbers=number or [], categories=category or [], seed=seed)
+    attention, notes = ranker_run.start_of(sources, init, numbers=number or [], categories=category or [], seed=seed)
     if joint:
         together = ranker_run.joint_config(sources, steps=2000 if steps is None else steps, loss=loss, seed=seed)
         embedder, attention = ranker_run.train_both(sources, attention, together, out)
-        report = ranker_run.train_frozen(sources, embedder, attention, config if epochs else None, out / "ranker")
+        config = config if epochs else None
+        report = ranker_run.train_frozen(sources, embedder, attention, config, out / "ranker", notes=notes)
     elif name is not None:
-        report = ranker_run.train_into_index(sources, attention, config, name, out)
+        report = ranker_run.train_into_index(sources, attention, config, name, out, notes=notes)
     else:
-        report = ranker_run.train_frozen(sources, sources.embedder, attention, config, out)
+        report = ranker_run.train_frozen(sources, sources.embedder, attention, config, out, notes=notes)
     typer.echo(report.to_json() if as_json else report.text())
     if report.num_skipped:
         raise typer.Exit(SKIPPED)
