@@ -87,40 +87,53 @@ def test_the_shipped_model_with_another_head(spyglass, folder, tmp_path):
 def test_a_broken_picture_is_skipped_counted_and_named(spyglass, folder, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
-    arguments = ["train", "head", "--data", broken, folder, "--out", tmp_path / "model", *SMALL]
-    code, out, err = spyglass(*arguments, "--json")
+    arguments = ["train", "head", *SMALL, "--data", broken, folder, "--out"]
+    code, out, err = spyglass(*arguments, tmp_path / "model", "--json")
     report = json.loads(out)
     assert code == 3 and (report["num_images"], report["skipped"]) == (NUM, 1)
     assert report["failures"][0]["uri"] == str(broken)
     assert f"skipped {broken}: expected a JPEG, PNG" in err
-    code, out, _ = spyglass(*arguments)
+    code, out, _ = spyglass(*arguments, tmp_path / "other")
     assert code == 3 and out.startswith(f"pictures  {NUM}, 1 skipped\n")
 
 
 def test_a_split_and_even_steps(spyglass, folder, table, tmp_path):
-    head = ["train", "head", "--out", tmp_path / "model", *SMALL, "--json", "--data"]
-    assert json.loads(spyglass(*head, table, "--split", "test")[1])["num_images"] == NUM // 4
-    both = json.loads(spyglass(*head, table, folder, "--split", "test")[1])
+    def head(name: str, *arguments: str | Path) -> tuple[int, str, str]:
+        return spyglass("train", "head", "--out", tmp_path / name, *SMALL, "--json", "--data", *arguments)
+
+    assert json.loads(head("test", table, "--split", "test")[1])["num_images"] == NUM // 4
+    both = json.loads(head("both", table, folder, "--split", "test")[1])
     assert both["num_images"] == NUM // 4 + NUM  # what has no splits is taken whole
-    code, out, err = spyglass(*head, table, "--max-images", "15")
+    code, out, err = head("some", table, "--max-images", "15")
     assert json.loads(out)["num_images"] == 14
     assert "warning: took one in 3 of 40 pictures; --max-images sets how many" in err
-    code, _, err = spyglass(*head, table, "--split", "val")
+    code, _, err = head("none", table, "--split", "val")
     assert code == 2 and f"expected a split among test, train in {table}, got 'val'" in err
 
 
 def test_few_pictures_say_what_they_cannot_do(spyglass, folder, tmp_path):
     paths = sorted(folder.iterdir())
-    head = ["train", "head", "--out", tmp_path / "model", *SMALL, "--data"]
+    head = ["train", "head", *SMALL, "--out", tmp_path / "model", "--data"]
     code, _, err = spyglass(*head, *paths[:5])
     assert code == 0
     assert "warning: 5 pictures span 4 axes: numbers beyond are zero; give more pictures" in err
     assert "warning: the mean dimension is 32.0, not 34: 4 axes carry all" in err
+    head[head.index("--out") + 1] = tmp_path / "other"
     code, _, err = spyglass(*head, paths[0])
     assert code == 2 and err.splitlines()[-1] == "error: expected at least 2 pictures to fit a head to, got 1"
     (tmp_path / "empty").mkdir()
     code, _, err = spyglass(*head, tmp_path / "empty")
     assert code == 2 and err.splitlines()[-1] == "error: expected at least 2 pictures to fit a head to, got 0"
+
+
+def test_a_model_is_never_overwritten(spyglass, folder, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    code, out, err = spyglass("train", "head", "--data", folder, "--out", tmp_path, *SMALL)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: expected --out without a model, got {tmp_path}, which holds one; name another, or remove that one\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,19 @@ def test_a_place_where_no_folder_can_be_is_told_before_the_work(folders, capsys)
     assert f"expected --out to be a folder to write to, got {file}" in capsys.readouterr().err
 
 
+def test_a_model_of_another_run_stays(folders, tmp_path, capsys):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    assert train_briefly(folders, model, *MICRO) == 2
+    assert f"with the checkpoint of its training, got {model}, which holds a model alone" in capsys.readouterr().err
+    # What a ranker leaves is no checkpoint to go on from, and no reason to stumble.
+    torch.save({"attention": {}, "settings": {}}, model / "checkpoint.pt")
+    assert train_briefly(folders, model, *MICRO) == 1
+    assert "got one with other things to train; give the same" in capsys.readouterr().err
+    assert (model / "config.json").read_text() == "{}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

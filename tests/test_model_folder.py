@@ -36,3 +36,20 @@ def test_an_index_is_no_place_for_a_model(tmp_path):
     ):
         model_folder.check(tmp_path, "--explain")
     model_folder.check(tmp_path / "rankers" / "mine")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_is_gone_on_with_or_stays(tmp_path, name):
+    model_folder.check_new(tmp_path)
+    model_folder.check_resumable(tmp_path)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=f"^expected --out without a model, got {tmp_path}, which holds one; name"):
+        model_folder.check_new(tmp_path)
+    with pytest.raises(
+        UsageError, match=f"^expected --out without a model, or .*, got {tmp_path}, which holds a model"
+    ):
+        model_folder.check_resumable(tmp_path)
+    (tmp_path / "checkpoint.pt").write_text("")
+    model_folder.check_resumable(tmp_path)
+    with pytest.raises(UsageError, match="which holds one"):
+        model_folder.check_new(tmp_path)

@@ -16,3 +16,26 @@ def check(out: Path, option: str = "--out") -> None:
         raise UsageError(f"expected {option} to be a folder to write to, got {out}: {nearest} is a file; name another")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"expected {option} to be a folder to write to, got {out}: no permission; name another")
+
+
+def check_new(out: Path) -> None:
+    """As `check`, and raise `UsageError` for a folder with a model, which would be lost."""
+    check(out)
+    if _holds_model(out):
+        raise UsageError(
+            f"expected --out without a model, got {out}, which holds one; name another, or remove that one"
+        )
+
+
+def check_resumable(out: Path) -> None:
+    """As `check`, and raise `UsageError` for a folder with a model but no checkpoint, so not of a run to go on with."""
+    check(out)
+    if _holds_model(out) and not (out / "checkpoint.pt").exists():
+        raise UsageError(
+            f"expected --out without a model, or with the checkpoint of its training, got {out}, which holds a model "
+            "alone; name another, or remove that one"
+        )
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("config.json", "model.safetensors"))

@@ -58,6 +58,8 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
     if not path.exists():
         return
     saved = torch.load(path, weights_only=True, map_location="cpu")
+    if "config" not in saved:  # it is a ranker's
+        refuse_changed(path, ["things to train"])
     wanted = config.to_dict()
     del wanted["shorten"], saved["config"]["shorten"]  # that stage comes after all that is saved here
     changed = changed_settings(saved["config"], wanted)

@@ -86,7 +86,7 @@ def head(
     for name, value in (("--backbone-weights", backbone_weights), ("--pooling", pooling)):
         if backbone is None and value is not None:
             raise UsageError(f"expected --backbone beside {name}, got none; a model brings its own")
-    model_folder.check(out)
+    model_folder.check_new(out)
 
     from ui.commands import unlabelled
 

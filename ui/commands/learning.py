@@ -113,7 +113,7 @@ def embedder(
         raise UsageError("expected --no-labels, or columns of labels and groups, got both; choose one")
     if label_column is None and group_column is None and not no_labels:
         label_column = "label"
-    model_folder.check(out)
+    model_folder.check_resumable(out)
 
     from retrieval import Embedder
     from retrieval.distributed import is_first_process, is_under_torchrun

@@ -127,7 +127,9 @@ def ranker(
         raise UsageError("expected --init alone, which brings the columns it reads; leave --number and --category out")
     if not data and (number or category or validation_data):
         raise UsageError("expected --data beside --number, --category and --validation-data, got none")
-    if out is not None:
+    if name is None:
+        model_folder.check_resumable(out)
+    elif out is not None:  # of the logs alone
         model_folder.check(out)
 
     from retrieval.training.ranker_train_config import RankerTrainConfig
