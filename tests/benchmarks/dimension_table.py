@@ -6,8 +6,9 @@ DATA holds the folders mini-imagenet, caltech101, clothing and noto-emoji. Two t
 Recall@1), and the original of a distorted copy (instance Recall@1); icons have no class and are only gallery in the
 first. The mixed corpus is all sets with the half of the icons that was not learned from. Fixed prefixes are those of
 the model's projection and of half-whitened principal axes, whichever is better at each length and measure. The
-predictor is taught anew for each recipe and seed; at each budget its bias is set so that its mean over the corpus is
-the budget. `--on val` measures on mini-imagenet `val` and icons kept out for it: what settings are chosen by.
+predictor is taught anew for each recipe and seed, or is the model's own (`--recipes as_trained`); at each budget its
+bias is set so that its mean over the corpus is the budget. `--on val` measures on mini-imagenet `val` and icons kept
+out for it: what settings are chosen by.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from retrieval.training.shorten import ShortenConfig, calibrate, prepare_ground,
 
 MEASURES = ("map@r", "recall@1", "instance_recall@1")
 ENDS = {"lowest": 32, "highest": 512}
+AS_TRAINED = "as_trained"
 
 
 class Corpus:
@@ -163,6 +165,9 @@ def main() -> None:
     base = replace(ShortenConfig(), **arguments.shorten)
     predictors = {}
     for recipe in arguments.recipes:
+        if recipe == AS_TRAINED:
+            predictors[recipe, 0] = network.dimension
+            continue
         for seed in arguments.seeds:
             torch.manual_seed(seed)
             predictors[recipe, seed] = DimensionPredictor(ground.pooled.shape[1])
