@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from indexer.column_summary import ColumnSummary
     from indexer.feedback import Judgment
     from indexer.ingest import AddReport
-    from indexer.judgments.judging import FeedbackReport, Images
+    from indexer.judgments.judging import FeedbackReport
+    from indexer.named_images import Images
     from indexer.overview import Overview
     from indexer.searching.explaining import MatchExplanation
     from indexer.searching.gallery import Gallery
@@ -251,8 +252,9 @@ class Index:
     def remove(self, ids: Iterable[str] = (), *, where: str | Mapping[str, Any] | None = None) -> int:
         """Take images out, by their ids or by a condition as `search` takes it; returns how many.
 
-        They are found no more from then on; their rows stay on disk, for `restore`, until `compact`. With an id that
-        the index does not have, nothing is removed. Raises `UsageError`, `LockedError`, `IndexFolderError`.
+        They are found no more from then on; their rows stay on disk, for `restore`, until `compact`. What is no id may
+        be the path of one picture, its uri; with a name that is neither, nothing is removed. Raises `UsageError`,
+        `LockedError`, `IndexFolderError`.
         """
         from indexer.changes import removing
 

@@ -17,6 +17,12 @@ def index(tmp_path):
     return index.path
 
 
+def test_a_picture_is_taken_out_by_its_path(spyglass, index):
+    path = index.parent / "photos" / "003.png"
+    removed = spyglass("remove", path, "004.png", "--index", index)
+    assert removed[:2] == (0, f"{index}: 2 removed, 6 left\n") and path.exists()
+
+
 def test_a_life(spyglass, index):
     removed = spyglass("remove", "001.png", "002.png", "--index", index)
     assert removed == (0, f"{index}: 2 removed, 6 left\n", f"to have them back: spyglass restore 2 --index {index}\n")
@@ -52,7 +58,7 @@ def test_a_life(spyglass, index):
     [
         (["remove"], "expected ids or --where, got neither"),
         (["remove", "001.png", "--where", "true"], "expected ids or --where, got both"),
-        (["remove", "01.png"], "expected ids of the index, got '01.png'; the closest is"),
+        (["remove", "01.png"], "expected ids of the index, or paths of its pictures, got '01.png'; the closest is"),
         (["remove", "--where", "colour = 1"], "expected an SQL condition over id, uri"),
         (["restore", "9"], "expected one of the snapshots of"),
         (["restore", "-1"], "No such option: -1"),
@@ -72,7 +78,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(spyglass, index, arguments, com
     "command",
     [
         *(["remove", "001.png"], ["remove", "--where", "dim < 100"], ["compact"], ["verify"], ["snapshots", "--json"]),
-        *(["restore", "1"], ["export", "--out", "out.parquet"]),
+        *(["remove", "photos/001.png"], ["restore", "1"], ["export", "--out", "out.parquet"]),
     ],
 )
 @pytest.mark.parametrize("token_dim", [0, 12])

@@ -51,8 +51,34 @@ def test_an_id_that_is_none_removes_nothing(index):
         index.remove(["001.png", "03.png", "zebra"])
     assert len(ids(index)) == NUM
     index.remove(["001.png"])
-    with pytest.raises(UsageError, match="expected ids of the index, got '001.png'"):
+    with pytest.raises(UsageError, match="expected ids of the index, or paths of its pictures, got '001.png'"):
         index.remove(["001.png"])
+    # A name that no id can have: what the file system gives where a name is no text.
+    with pytest.raises(UsageError, match="got '.udcff.png'; nothing was removed"):
+        index.remove(["\udcff.png"])
+
+
+def test_by_the_path_of_a_picture(index, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    assert index.remove([str(photos / "003.png"), "003.png", str(photos / "004.png")]) == 2
+    monkeypatch.chdir(photos)
+    (photos / "more").mkdir()
+    assert index.remove(["more/../005.png"]) == 1
+    assert ids(index) == [f"{number:03d}.png" for number in (0, 1, 2, *range(6, NUM))]
+    with pytest.raises(UsageError, match=f"got '{photos / '003.png'}'; nothing was removed$"):
+        index.remove([str(photos / "003.png")])
+
+
+def test_a_path_that_several_images_have_says_which(index, tmp_path):
+    path = tmp_path / "photos" / "003.png"
+    (tmp_path / "two.csv").write_text(f"id,path\nleft,{path}\nright,{path}\n")
+    index.add(tmp_path / "two.csv", num_workers=0)
+    assert len(ids(index)) == NUM + 2
+    expected = f"expected the path of one image, got '{path}', which 3 have: give the ids that you mean, of '003.png', "
+    with pytest.raises(UsageError, match=f"^{expected}'left', 'right'; nothing was removed$"):
+        index.remove(["001.png", str(path)])
+    assert len(ids(index)) == NUM + 2
+    assert index.remove(["left", "003.png"]) == 2 and index.remove([str(path)]) == 1
 
 
 def test_what_cannot_be_asked_for(index):

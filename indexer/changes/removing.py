@@ -10,6 +10,7 @@ import numpy as np
 from indexer import segments
 from indexer.catalog import Catalog
 from indexer.closest_ids import closest
+from indexer.named_images import NamedImages
 from indexer.names import num_duplicates
 from indexer.storage import manifest
 from indexer.storage.durable import writing
@@ -53,11 +54,21 @@ def remove(folder: Path, ids: Iterable[str], where: str | Mapping[str, Any] | No
     return following, len(numbers)
 
 
-def _numbers_of(rows: Catalog, ids: Iterable[str]) -> np.ndarray:
-    found = rows.find(ids)
-    unknown = [image_id for image_id in ids if image_id not in found]
+def _numbers_of(rows: Catalog, names: Iterable[str]) -> np.ndarray:
+    named = NamedImages(rows.live_column, names)
+    ids = {name: named.ids_of(name) for name in names}
+    unknown = [name for name, found in ids.items() if not found]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        meant = closest(unknown[0], rows.live_rows(["id"])["id"])
-        raise UsageError(f"expected ids of the index, got {unknown[0]!r}{more}{meant}; nothing was removed")
-    return np.sort(np.fromiter(found.values(), np.int64, len(found)))
+        meant = closest(unknown[0], rows.live_column("id"))
+        expected = "expected ids of the index, or paths of its pictures"
+        raise UsageError(f"{expected}, got {unknown[0]!r}{more}{meant}; nothing was removed")
+    for name, found in ids.items():
+        if len(found) > 1:
+            several = f"{', '.join(map(repr, found[:3]))}{', …' if len(found) > 3 else ''}"
+            raise UsageError(
+                f"expected the path of one image, got {name!r}, which {len(found)} have: give the ids that you mean, "
+                f"of {several}; nothing was removed"
+            )
+    numbers = rows.find({image_id for found in ids.values() for image_id in found}).values()
+    return np.sort(np.fromiter(numbers, np.int64))

@@ -1,7 +1,7 @@
 """From what people say to judgments: which image of the index is meant, which query, and since when."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from indexer import corpus, feedback, segments
 from indexer.closest_ids import closest
 from indexer.feedback import Judgment
 from indexer.judgments import query_picture
+from indexer.named_images import Images, NamedImages
 from indexer.sources.urls import is_url
 from indexer.storage.manifest import Manifest
-from indexer.unicode_text import is_unicode
 from retrieval.errors import ImageError, SpyglassError, UsageError
 from retrieval.images import read_pixels
 
@@ -35,10 +34,6 @@ class FeedbackReport:
     unchanged: int
     skipped: int
     failures: list[dict[str, Any]]
-
-
-Images = Callable[[str], pa.ChunkedArray]
-"""A column of the catalog, "id" or "uri", of the live images, in their order; read when it is asked for."""
 
 
 def images_of(folder: Path, state: Manifest) -> Images:
@@ -81,8 +76,7 @@ class Judge:
     def __init__(self, folder: Path, images: Images):
         self._folder = folder
         self._images = images
-        self._ids: set[str] = set()
-        self._id_by_uri: dict[str, str] = {}
+        self._named = NamedImages(images, ())
         self._pictures: dict[str, bytes] = {}  # of this call's queries, by name
         self._checked: dict[bytes, bytes] = {}
 
@@ -99,7 +93,7 @@ class Judge:
         (ISO 8601; now, where none is given) and `query_image` (the query's picture, encoded).
         """
         named = (row.get(key) for row in rows if isinstance(row, Mapping) for key in ("query", "image"))
-        self._look_up({name for name in map(_name, named) if name is not None})
+        self._named = NamedImages(self._images, (name for name in map(_name, named) if name is not None))
         now = datetime.now(UTC)
         judgments = []
         for number, row in enumerate(rows):
@@ -113,8 +107,9 @@ class Judge:
     def _judgment(self, row: Any, now: str) -> Judgment:
         if not isinstance(row, Mapping) or not {"query", "image", "relevant"} <= row.keys():
             raise UsageError(f"expected query, image and relevant, got {_excerpt(row)}")
+        image = _text(row["image"])
         said = {
-            "image": self._id_of(_text(row["image"])),
+            "image": self._id_of(image) or image,
             "relevant": _truth(row["relevant"]),
             "user": "" if row.get("user") is None else _text(row["user"]),
             "when": now if row.get("when") in (None, "") else _moment(row["when"]),
@@ -124,26 +119,25 @@ class Judge:
             again = Judgment(query=query, **said)
             if again.id in self.known_ids:
                 return again  # what it speaks of was looked up when it was first said, and may be gone by now
-        if said["image"] not in self._ids:
-            meant = closest(said["image"], self._images("id"))
-            raise UsageError(f"expected the id of an image of the index, got {said['image']!r}{meant}")
+        if self._id_of(image) is None:
+            meant = closest(image, self._images("id"))
+            raise UsageError(f"expected the id of an image of the index, got {image!r}{meant}")
         if query is None:
             query, picture = _nameless(row["query"])
         else:
             query, picture = self._query(query, row.get("query_image"))
         return Judgment(query=query, query_image=picture, **said)
 
-    def _id_of(self, name: str) -> str:
-        """The id of the image that a name, an id or a uri, stands for; the name itself where it is none."""
-        if name in self._ids:
-            return name
-        uris = (uri for uri in (name, os.path.abspath(name)) if uri in self._id_by_uri)
-        return next((self._id_by_uri[uri] for uri in uris), name)
+    def _id_of(self, name: str) -> str | None:
+        """The id of the image that a name, an id or a uri, stands for; None where there is none."""
+        ids = self._named.ids_of(name)
+        return ids[-1] if ids else None
 
     def _query(self, name: str, picture: Any) -> tuple[str, bytes | None]:
         """The id of a query that the index holds, or the name of another one and its picture."""
-        if self._id_of(name) in self._ids:
-            return self._id_of(name), None
+        image_id = self._id_of(name)
+        if image_id is not None:
+            return image_id, None
         if picture is None:
             return self._read_query(name)
         if not isinstance(picture, bytes):
@@ -172,23 +166,6 @@ class Judge:
     @cached_property
     def _past(self) -> "pd.DataFrame":
         return feedback.read(self._folder)
-
-    def _look_up(self, names: set[str]) -> None:
-        """Find which of the names are ids or uris of the index, in one pass over each; over uris only if it must be."""
-        ids = self._images("id")
-        self._ids = set(ids.filter(pc.is_in(ids, _texts(names))).to_pylist())
-        self._id_by_uri = {}
-        others = names - self._ids
-        if others:
-            uris = self._images("uri")
-            is_meant = pc.is_in(uris, _texts(others | {os.path.abspath(name) for name in others}))
-            found = zip(uris.filter(is_meant).to_pylist(), ids.filter(is_meant).to_pylist(), strict=True)
-            self._id_by_uri = dict(found)
-            self._ids |= {*self._id_by_uri.values()}
-
-
-def _texts(names: set[str]) -> pa.Array:
-    return pa.array([name for name in names if is_unicode(name)], pa.string())
 
 
 def _nameless(query: Any) -> tuple[str, bytes]:

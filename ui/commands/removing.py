@@ -15,21 +15,25 @@ def remove(
     index: IndexFolder,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="Ids of pictures, as `search --json` tells them.", show_default=False),
+        typer.Argument(
+            metavar="ID", help="Ids of pictures, as `search --json` tells them, or their paths.", show_default=False
+        ),
     ] = None,
     where: Annotated[
         str | None, typer.Option("--where", metavar="SQL", help="All pictures whose columns meet this condition.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take pictures out of an index, by their ids or by a condition; the files they came from stay untouched.
+    """Take pictures out of an index, by their ids or paths, or by a condition; the files they came from stay untouched.
 
     They are found no more, and `restore` brings them back, until `compact` frees what they took. So does `index`, as
-    long as their source still gives them. An id that the index does not have is an error, and nothing is removed then.
+    long as their source still gives them. A name that is no id of the index, nor the path of one picture, is an error,
+    and nothing is removed then.
 
     \b
     Examples:
       spyglass remove beach/042.jpg beach/043.jpg --index photos.index
+      spyglass remove ~/photos/beach/042.jpg --index photos.index
       spyglass remove --index photos.index --where "label = 'screenshot' AND width < 400"
     """
     if bool(ids) == (where is not None):
