@@ -730,3 +730,11 @@ def test_the_page_of_the_api_needs_nothing_from_elsewhere(client):
         assert link.startswith("/") and client.get(link).status_code == 200
     assert client.get("/docs/assets/..%2f__init__.py").status_code == 404
     assert httpx.get(client.base_url.join("/docs")).status_code == 401
+
+
+def test_the_bare_address_leads_to_the_page_of_the_api(client):
+    redirect = client.get("/")
+    assert redirect.is_redirect and redirect.headers["location"] == "/docs"
+    assert "swagger" in client.get("/", follow_redirects=True).raise_for_status().text
+    assert "/" not in client.get("/openapi.json").json()["paths"]
+    assert httpx.get(client.base_url).status_code == 401

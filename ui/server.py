@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Form, Path, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi_offline import FastAPIOffline
 
 from indexer import Hit, Index
@@ -82,6 +82,12 @@ def create_app(index: Index, config: ServiceConfig | None = None) -> FastAPI:
 
 
 _router = APIRouter()
+
+
+@_router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """To what a person may want who has the address alone: the description of the API."""
+    return RedirectResponse("/docs")
 
 
 @_router.post("/v1/search", responses=_NOT_FOUND)
