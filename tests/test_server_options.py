@@ -126,3 +126,18 @@ def test_a_part_of_a_picture_that_is_gone(tmp_path):
         assert client.post("/v1/search", data={"id": "001.png"}).status_code == 200
         response = client.post("/v1/search", data={"id": "001.png", "crop": "0,0,9,9"})
         assert response.status_code == 410 and "index again" in error_of(response)
+
+
+def test_where_nothing_is_grouped_it_is_said(index, client):
+    said = ["nothing is grouped: none of the hits has a value in the column label"]
+    for options, notes in (({"group_by": "label"}, said), ({"group_by": "width"}, []), ({}, [])):
+        for response in asked_both_ways(client, **options):
+            assert response.raise_for_status().json()["notes"] == notes
+    nothing = {"group_by": "label", "filters": '{"width": 1}'}
+    assert client.post("/v1/search", data={"id": "003.png", **nothing}).json() | {"took_ms": 0} == {
+        "hits": [],
+        "took_ms": 0,
+        "notes": [],
+    }
+    answer = client.get("/openapi.json").json()["components"]["schemas"]["Answer"]
+    assert "notes" in answer["required"] and "sentence" in answer["properties"]["notes"]["description"]

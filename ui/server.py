@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from indexer import Hit, Index
 from retrieval import __version__
+from ui.grouping_note import grouping_note
 from ui.service import errors, picture_links
 from ui.service.config import ServiceConfig
 from ui.service.metrics import CountRequests, ServiceMetrics
@@ -98,7 +99,7 @@ async def search(request: Request, form: Annotated[SearchForm, _MULTIPART]) -> A
         hits = await service.search_images([form.id], [], form.as_arguments(), crop=form.region())
     else:
         hits = await service.search_upload(form.image.file, form.as_arguments(), crop=form.region())
-    return _answer(hits, started)
+    return _answer(hits, started, form.group_by)
 
 
 @_router.post("/v1/recommend", responses=_NOT_FOUND)
@@ -106,7 +107,7 @@ async def recommend(request: Request, wanted: RecommendRequest) -> Answer:
     """The images most like some images of the index and least like others, best first."""
     started = time.perf_counter()
     hits = await _service(request).search_images(wanted.positives, wanted.negatives, wanted.as_arguments())
-    return _answer(hits, started)
+    return _answer(hits, started, wanted.group_by)
 
 
 @_router.post("/v1/feedback", status_code=201, responses=_NOT_FOUND)
@@ -186,9 +187,11 @@ def _service(request: Request) -> SearchService:
     return request.app.state.service
 
 
-def _answer(hits: list[Hit], started: float) -> Answer:
+def _answer(hits: list[Hit], started: float, group_by: str | None) -> Answer:
     took_ms = round((time.perf_counter() - started) * 1000, 3)
-    return Answer.model_construct(hits=[HitModel.of(hit) for hit in hits], took_ms=took_ms)
+    note = grouping_note(hits, group_by)
+    notes = [] if note is None else [note]
+    return Answer.model_construct(hits=[HitModel.of(hit) for hit in hits], took_ms=took_ms, notes=notes)
 
 
 async def _sent(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:

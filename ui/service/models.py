@@ -185,6 +185,13 @@ class Answer(BaseModel):
 
     hits: list[HitModel]
     took_ms: float
+    notes: Annotated[
+        list[str],
+        Field(
+            description="What is to be known of the hits, a sentence each; mostly there is nothing.",
+            examples=[["nothing is grouped: none of the hits has a value in the column label"]],
+        ),
+    ]
 
 
 class JudgmentModel(BaseModel):
