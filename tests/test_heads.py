@@ -144,7 +144,7 @@ def test_a_model_is_never_overwritten(spyglass, folder, tmp_path):
         ("--backbone-weights a.safetensors", 2, "expected --backbone beside --backbone-weights, got none; a model"),
         ("--whitening 2", 2, "expected a whitening within 0 (plain axes) to 1 (full), got 2"),
         ("--budget 600", 2, "expected a budget within 32..512, got 600"),
-        ("--image-size 33", 2, "expected an image_size that 16 divides, got 33"),
+        ("--image-size 33", 2, "expected an --image-size that 16 divides, got 33"),
         ("--backbone coatnet_mikro", 2, "expected a backbone such as coatnet_micro, "),
         ("--backbone coatnet_micro --pooling median", 2, "expected a pooling among sigmoid, "),
         ("--backbone coatnet_micro --backbone-weights no.safetensors", 1, "got no.safetensors"),

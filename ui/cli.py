@@ -33,10 +33,11 @@ from ui.commands import (
 )
 from ui.endings import FAILED, exit_code_of
 from ui.opening import open_index
+from ui.option_names import CommandLine
 from ui.options import AsJson, IndexFolder, OfSnapshot
 from ui.printing import shows_bars
 
-app = typer.Typer(
+app = CommandLine(
     name="spyglass",
     help="Image search that looks only as closely as each picture needs.",
     rich_markup_mode=None,

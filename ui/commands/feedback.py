@@ -8,6 +8,7 @@ import typer
 
 from ui.endings import SKIPPED
 from ui.opening import open_index
+from ui.option_names import CommandLine
 from ui.options import AsJson, IndexFolder, OnError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_FAILURES = 20
 
-feedback = typer.Typer(
+feedback = CommandLine(
     help="Keep what people say is relevant to a query, for a ranker to learn from.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

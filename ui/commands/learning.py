@@ -8,6 +8,7 @@ import typer
 from retrieval.errors import UsageError
 from ui import model_folder
 from ui.endings import SKIPPED
+from ui.option_names import CommandLine
 from ui.options import AsJson, Device, OnDevice
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from retrieval.network import EmbedderNetwork
     from retrieval.training.train_config import TrainConfig
 
-train = typer.Typer(
+train = CommandLine(
     help="Train a model on pictures, with labels or without.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
