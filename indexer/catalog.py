@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from indexer import conditions, names, sql_conditions
 from indexer.names import Names
 from indexer.unicode_text import is_unicode
 from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
 
 SCHEMA = pa.schema(
     [
@@ -121,9 +121,7 @@ class Catalog:
         """
         names = self.column_names
         if name not in names:
-            meant = get_close_matches(str(name), names, n=1, cutoff=0.5)
-            hint = f"; did you mean {meant[0]!r}?" if meant else ""
-            raise UsageError(f"expected a column, one of {', '.join(names)}, got {name!r}{hint}")
+            raise UsageError(f"expected a column, one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
         if name not in self._whole_columns:
             self._whole_columns[name] = self._column(name).combine_chunks()
         return self._whole_columns[name]

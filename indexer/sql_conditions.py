@@ -8,7 +8,6 @@ its settings are locked before the user's text is seen.
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from indexer.unicode_text import is_unicode
 from retrieval.errors import UsageError
+from retrieval.nearest_name import nearest
 
 if TYPE_CHECKING:
     import duckdb
@@ -147,9 +147,8 @@ def _column_of(path: Sequence[str], condition: str, columns: Sequence[str]) -> s
 def _meant(name: str, columns: Sequence[str]) -> str:
     """The end of a sentence: the column like a name, and the text, since a word without single quotes is a column."""
     text = "the text '{}', in single quotes?".format(name.replace("'", "''"))
-    by_name = {column.casefold(): column for column in columns}
-    alike = get_close_matches(name.casefold(), by_name, n=1, cutoff=0.5)
-    return f"; did you mean {f'the column {by_name[alike[0]]!r}, or ' if alike else ''}{text}"
+    column = nearest(name, columns)
+    return f"; did you mean {'' if column is None else f'the column {column!r}, or '}{text}"
 
 
 def _parts(node: Any) -> Iterator[dict[str, Any]]:

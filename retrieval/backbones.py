@@ -9,6 +9,7 @@ import torch
 from retrieval import timm_weights
 from retrieval.coatnet import CONFIGS, CoAtNet
 from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
 
 TIMM = "timm:"
 
@@ -44,7 +45,7 @@ def _unknown(spec: str) -> str:
     if TIMM + spec in specs:
         return f"expected a backbone's name, got {spec!r}; timm's go by {TIMM + spec!r}"
     near = get_close_matches(spec, specs, n=3, cutoff=0.5)
-    return f"expected a backbone such as {', '.join(near or sorted(specs))}, got {spec!r}"
+    return f"expected a backbone such as {', '.join(near or sorted(specs))}, got {spec!r}{did_you_mean(spec, specs)}"
 
 
 def _without_classifier(network: CoAtNet) -> CoAtNet:

@@ -10,6 +10,7 @@ from torch import nn
 
 from retrieval.device import full_precision
 from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
 
 
 def weighted_mean(features_BCHW: torch.Tensor, weights_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,5 +127,5 @@ POOLINGS = {
 def create(kind: str, num_channels: int) -> nn.Module:
     """One of the poolings for feature maps of `num_channels`; raises `UsageError` for another kind."""
     if kind not in POOLINGS:
-        raise UsageError(f"expected a pooling among {', '.join(POOLINGS)}, got {kind!r}")
+        raise UsageError(f"expected a pooling among {', '.join(POOLINGS)}, got {kind!r}{did_you_mean(kind, POOLINGS)}")
     return POOLINGS[kind](num_channels)

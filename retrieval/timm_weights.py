@@ -21,6 +21,7 @@ from retrieval.errors import MissingExtraError, UsageError, WeightsError
 from retrieval.layers.attention import TransformerConfig
 from retrieval.layers.mbconv import MBConvConfig
 from retrieval.layers.relative_bias import resize_table
+from retrieval.nearest_name import did_you_mean
 
 # "rw" models were trained before the paper's code was public: inputs expanded, SiLU, channels grown in the output map.
 _RW_CONV = MBConvConfig(
@@ -86,7 +87,8 @@ def load(
     """
     base = name.split(".")[0]
     if base not in CONFIGS:
-        raise UsageError(f"expected a timm model among {', '.join(sorted(CONFIGS))}, got {name!r}")
+        meant = did_you_mean(base, CONFIGS)
+        raise UsageError(f"expected a timm model among {', '.join(sorted(CONFIGS))}, got {name!r}{meant}")
     return with_weights(CONFIGS[base], state_dict_or_path, image_size)
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from retrieval.errors import UsageError, WeightsError
+from retrieval.nearest_name import did_you_mean
 from retrieval.shipped import shipped
 
 DEFAULT = "default"
@@ -37,6 +38,7 @@ def place_of(path_or_name: str | Path | None, *, shipped_as: str) -> tuple[Path,
             raise
         raise WeightsError(
             f"expected {DEFAULT!r}, or a folder with config.json and model.safetensors, got {name!r}, which is neither"
+            + did_you_mean(name, [DEFAULT])
         ) from None
 
 

@@ -264,6 +264,8 @@ def test_what_is_no_model_is_told(embedder, tmp_path):
         WeightsError, match="^expected 'default', or a folder .*, got 'no-such-name', which is neither$"
     ):
         Embedder.load("no-such-name")
+    with pytest.raises(WeightsError, match="got 'defualt', which is neither; did you mean 'default'.$"):
+        Embedder.load("defualt")
     with pytest.raises(WeightsError, match="expected config.json and model.safetensors"):
         Embedder.load(tmp_path)
     embedder.save(tmp_path / "model")

@@ -174,9 +174,10 @@ def test_gradient_reaches_every_weight_and_the_features(kind):
 def test_create():
     for kind, pooling_class in POOLINGS.items():
         assert isinstance(pooling.create(kind, CHANNELS), pooling_class)
-    with pytest.raises(
-        UsageError, match="^expected a pooling among sigmoid, softmax, multihead, structured, mean, got 'max'$"
-    ):
-        pooling.create("max", CHANNELS)
+    expected = "^expected a pooling among sigmoid, softmax, multihead, structured, mean, got"
+    with pytest.raises(UsageError, match=f"{expected} 'none'$"):
+        pooling.create("none", CHANNELS)
+    with pytest.raises(UsageError, match=f"{expected} 'multi-head'; did you mean 'multihead'.$"):
+        pooling.create("multi-head", CHANNELS)
     with pytest.raises(UsageError, match="^expected channels that 4 heads divide, got 6$"):
         pooling.create("multihead", 6)

@@ -224,3 +224,5 @@ def test_block_is_residual():
 def test_attention_is_pre_or_post():
     with pytest.raises(UsageError, match="^expected attention among pre, post, got 'mid'$"):
         TransformerConfig(attention="mid")
+    with pytest.raises(UsageError, match="^expected attention among pre, post, got 'pst'; did you mean 'post'.$"):
+        TransformerConfig(attention="pst")

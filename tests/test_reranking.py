@@ -313,7 +313,7 @@ def test_which_ranker_a_name_means(copy, tmp_path, monkeypatch):
     weighing(product=-1).save(tmp_path / "mine")
     assert ids(copy.search(png(1000), ranker=tmp_path / "mine", top_k=NUM)) == alike[::-1]
     with pytest.raises(
-        WeightsError, match=r"expected the name of a ranker of .* \('toy'\), or a folder .*, got 'nobody'"
+        WeightsError, match=r"expected the name of a ranker of .* \('toy'\), or a folder .*, got 'nobody'$"
     ):
         copy.search(png(0), ranker="nobody")
     weighing(product=1, embedder="beef").save(home / "weights" / "toy" / "ranker")

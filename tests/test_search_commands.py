@@ -155,6 +155,7 @@ def test_metadata_that_no_ranker_reads(spyglass, built, caplog):
         (["Q", "--group-size", "3"], 2, "expected --group-size together with --group-by, got 3 alone"),
         (["Q", "--min-score", "nan"], 2, "expected --min-score as a number, got nan"),
         (["Q", "--ranker", "nobody"], 1, "expected the name of a ranker of"),
+        (["Q", "--ranker", "daef"], 1, "expected the name of a ranker of "),
         (["Q", "--rerank", "1001"], 2, "expected rerank of 0 (not at all) to 1000, got 1001"),
         (["Q", "--diverse", "1.5"], 2, "Invalid value for '--diverse'"),
         (["Q", "--offset", "-1"], 2, "Invalid value for '--offset'"),

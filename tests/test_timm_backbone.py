@@ -84,8 +84,12 @@ def test_pixels_that_timm_normalises_in_another_way(nano, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("coatnet_mikro", "^expected a backbone such as coatnet_micro, .*, got 'coatnet_mikro'$"),
+        (
+            "coatnet_mikro",
+            "^expected a backbone such as coatnet_micro, .*, got 'coatnet_mikro'; did you mean 'coatnet_micro'.$",
+        ),
         ("timm:coatnet_rmlp2_rw_224", "^expected a backbone such as timm:coatnet_rmlp_2_rw_224, .*, got 'timm:coatnet"),
+        ("TIMM:CoAtNet_rmlp_2_rw_224", "did you mean 'timm:coatnet_rmlp_2_rw_224'.$"),
         ("coatnet_rmlp_2_rw_224", "got 'coatnet_rmlp_2_rw_224'; timm's go by 'timm:coatnet_rmlp_2_rw_224'$"),
         ("#", "^expected a backbone such as coatnet_0, coatnet_1, .*vit_rel_small, got '#'$"),
         (f"timm:{NANO}", f"^expected weights for timm:{NANO}, got none; give them as a local .safetensors file$"),

@@ -304,7 +304,9 @@ def test_the_learning_rate_warms_up_and_falls():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backbone": "resnet"}, "expected a backbone among"),
+        ({"backbone": "resnet"}, "expected a backbone among .*, got 'resnet'"),
+        ({"backbone": "coatnet_mni"}, r"expected a backbone among .*; did you mean 'coatnet_mini'\?$"),
+        ({"loss": "triplets"}, r"expected a loss among .*, got 'triplets'; did you mean 'triplet'\?$"),
         ({"epochs": 0}, "expected epochs of at least 1, got 0"),
         ({"checkpoint_steps": 0}, "expected checkpoint_steps of at least 1, got 0"),
         ({"validate_every": 0}, "expected validate_every of at least 1, got 0"),

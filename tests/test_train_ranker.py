@@ -168,6 +168,7 @@ def test_what_teaches_nothing_is_refused(sets, tmp_path):
         train_ranker(fresh(), training, lost, SHORT, tmp_path)
     for settings, message in (
         ({"loss": "pointwise"}, "a loss among"),
+        ({"loss": "smooth-ap"}, r"a loss among .*, got 'smooth-ap'; did you mean 'smooth_ap'\?$"),
         ({"num_candidates": 1}, "of at least 2, a pair"),
     ):
         with pytest.raises(UsageError, match=message):

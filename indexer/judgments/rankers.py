@@ -7,6 +7,7 @@ from typing import Any
 from indexer.judgments import ranker_choice, ranker_folders
 from indexer.storage.records import Model
 from retrieval.errors import MismatchError, UsageError, WeightsError
+from retrieval.nearest_name import did_you_mean
 from retrieval.ranker_weights import Ranker
 
 _log = logging.getLogger(__name__)
@@ -79,10 +80,11 @@ class Rankers:
     def _named(self, name: str) -> Ranker:
         place = self._place_of(name)
         if place is None:
-            there_are = ", ".join(map(repr, ranker_folders.known(self._folder, self._model))) or "none yet"
+            known = ranker_folders.known(self._folder, self._model)
+            there_are = ", ".join(map(repr, known)) or "none yet"
             raise WeightsError(
                 f"expected the name of a ranker of {self._folder} ({there_are}), or a folder with its config.json and "
-                f"model.safetensors, got {name!r}"
+                f"model.safetensors, got {name!r}{did_you_mean(name, known)}"
             )
         return self._load(place)
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
 
 
 def check_choices(config: object, **choices: Collection[str]) -> None:
@@ -10,4 +11,4 @@ def check_choices(config: object, **choices: Collection[str]) -> None:
     for field, words in choices.items():
         value = getattr(config, field)
         if value not in words:
-            raise UsageError(f"expected {field} among {', '.join(words)}, got {value!r}")
+            raise UsageError(f"expected {field} among {', '.join(words)}, got {value!r}{did_you_mean(value, words)}")

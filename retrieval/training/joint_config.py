@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from retrieval.augment import AugmentConfig
 from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
 from retrieval.training.ranking_losses import RANKING_LOSSES
 
 
@@ -36,7 +37,8 @@ class JointConfig:
 
     def __post_init__(self):
         if self.loss not in RANKING_LOSSES:
-            raise UsageError(f"expected a loss among {', '.join(RANKING_LOSSES)}, got {self.loss!r}")
+            meant = did_you_mean(self.loss, RANKING_LOSSES)
+            raise UsageError(f"expected a loss among {', '.join(RANKING_LOSSES)}, got {self.loss!r}{meant}")
         for name, least in (("steps", 1), ("num_queries", 1), ("num_candidates", 2), ("refresh_steps", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"expected {name} of at least {least}, got {getattr(self, name)}")

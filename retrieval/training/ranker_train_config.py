@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
 from retrieval.training.ranking_losses import RANKING_LOSSES
 
 
@@ -30,7 +31,8 @@ class RankerTrainConfig:
 
     def __post_init__(self):
         if self.loss not in RANKING_LOSSES:
-            raise UsageError(f"expected a loss among {', '.join(RANKING_LOSSES)}, got {self.loss!r}")
+            meant = did_you_mean(self.loss, RANKING_LOSSES)
+            raise UsageError(f"expected a loss among {', '.join(RANKING_LOSSES)}, got {self.loss!r}{meant}")
         for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}")

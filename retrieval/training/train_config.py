@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from retrieval.augment import AugmentConfig
 from retrieval.coatnet import CONFIGS, CoAtNetConfig
 from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
 from retrieval.network import EmbedderConfig
 from retrieval.timm_weights import CONFIGS as TIMM_CONFIGS
 from retrieval.training.shorten import ShortenConfig
@@ -66,7 +67,8 @@ class TrainConfig:
         if self.instance_weight and self.views < 2:
             raise UsageError(f"expected two views or more to tell pictures apart by, got {self.views}")
         if self.loss not in LOSSES:
-            raise UsageError(f"expected a loss among {', '.join(LOSSES)}, got {self.loss!r}")
+            meant = did_you_mean(self.loss, LOSSES)
+            raise UsageError(f"expected a loss among {', '.join(LOSSES)}, got {self.loss!r}{meant}")
         if self.samples_per_class < 0 or self.samples_per_class and self.num_fresh % self.samples_per_class:
             raise UsageError(
                 f"expected samples_per_class that divides the {self.num_fresh} pictures of a batch, "
@@ -101,5 +103,6 @@ class TrainConfig:
 def _base(name: str) -> CoAtNetConfig:
     known = CONFIGS | {f"timm:{timm_name}": config for timm_name, config in TIMM_CONFIGS.items()}
     if name not in known:
-        raise UsageError(f"expected a backbone among {', '.join(sorted(known))}, got {name!r}")
+        meant = did_you_mean(name, known)
+        raise UsageError(f"expected a backbone among {', '.join(sorted(known))}, got {name!r}{meant}")
     return known[name]
