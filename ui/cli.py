@@ -32,6 +32,7 @@ from ui.commands import (
     tokens,
 )
 from ui.endings import FAILED, exit_code_of
+from ui.freed_memory import keep_freed_memory
 from ui.opening import open_index
 from ui.option_names import CommandLine
 from ui.options import AsJson, IndexFolder, OfSnapshot
@@ -141,6 +142,7 @@ def main() -> None:
     # A file name that the terminal's encoding lacks is shown with escapes rather than stopping the command.
     sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    keep_freed_memory()
     sys.exit(run(sys.argv[1:]))
 
 
