@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from indexer.searching.searcher import Searcher
     from indexer.storage.records import Model
     from indexer.storage.snapshots import Snapshot
+    from indexer.stored_catalog import StoredCatalog
 
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class Index:
         self._is_pinned = is_pinned
         self._embedder = embedder
         self._device = device
+        self._catalog: tuple[Manifest, StoredCatalog] | None = None
         self._gallery: Gallery | None = None
         self._searcher: Searcher | None = None
 
@@ -350,13 +352,15 @@ class Index:
     def check_search(self, pictures: Sequence[Any] = (), **options: Any) -> None:
         """Raise what a search for these pictures with these `options` would, as far as it shows beforehand.
 
-        That is before the model is loaded and before a picture is read: a wrong option, filter or column, a ranker that
-        is none, a file or an id that is not there.
+        That is before the model is loaded and before a picture is read: a wrong option, filter or column, a file or an
+        id that is not there, which need neither torch nor FAISS; then a ranker that is none.
         """
+        from indexer.searching import foreseen
         from indexer.searching.search_config import SearchConfig
 
         config = SearchConfig(**options)
-        self._unswept(lambda: self._open_searcher().check(pictures, config))
+        self._unswept(lambda: foreseen.check(self._open_catalog(), self._model, pictures, config))
+        self._unswept(lambda: self._open_searcher().check(config))
 
     def uri_of(self, name: str) -> str:
         """Where the picture lies that a str means in a query: at that very path, or that of the image of this id."""
@@ -581,13 +585,26 @@ class Index:
             judgments = feedback.latest(judgments)
         return judgments if user is None else judgments[judgments["user"] == user].reset_index(drop=True)
 
+    def _open_catalog(self, state: Manifest | None = None) -> "StoredCatalog":
+        """That of `state`, by default the one that is open."""
+        state, known = state or self._manifest, self._catalog
+        if known is None or known[0] is not state:
+            from indexer import segments
+            from indexer.stored_catalog import StoredCatalog
+
+            known = self._catalog = state, StoredCatalog(segments.read(self.path, state))
+        return known[1]
+
     def _open_gallery(self) -> "Gallery":
         opened = self._gallery  # another thread may move on to a newer state meanwhile
         if opened is None:
-            from indexer.searching import gallery
-
-            opened = self._gallery = self._unswept(lambda: gallery.read(self.path, self._manifest, self._device))
+            opened = self._gallery = self._unswept(lambda: self._read_gallery(self._manifest))
         return opened
+
+    def _read_gallery(self, state: Manifest) -> "Gallery":
+        from indexer.searching import gallery
+
+        return gallery.read(self.path, state, self._device, self._open_catalog(state))
 
     def _unswept(self, read: Callable[[], T]) -> T:
         """What `read` gives; where a `compact` has swept files of this state meanwhile, once more at the newest one."""
@@ -605,7 +622,7 @@ class Index:
     def _move_to(self, state: Manifest) -> None:
         if not _fits(self._embedder, state):
             self._embedder = None  # a state of another model: its own is loaded when it is first needed
-        self._manifest, self._gallery, self._is_pinned = state, None, False
+        self._manifest, self._catalog, self._gallery, self._is_pinned = state, None, None, False
 
     def _open_searcher(self) -> "Searcher":
         gallery = self._open_gallery()

@@ -23,6 +23,7 @@ class StoredCatalog(Catalog):
 
     def __init__(self, segments: Sequence[Segment]):
         self.live = np.concatenate([np.empty(0, dtype=bool), *(segment.live() for segment in segments)])
+        self.segments = segments
         self._files = [segment.catalog for segment in segments]
         self._firsts = np.cumsum([0, *(segment.record.rows.num for segment in segments)])
         self._whole_columns: dict[str, pa.Array] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run_apart
 from toy import ToyEmbedder, png, write_pngs
 from toy_rankers import perturbed, weighing
 
@@ -181,6 +182,27 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(
     answer = spyglass("search", *(query if argument == "Q" else argument for argument in arguments), "--index", built)
     assert (answer.code, answer.out) == (code, "") and answer.err.count("\n") == 1
     assert answer.err.startswith(f"error: {complaint}") and loads == []
+
+
+def test_what_the_catalog_tells_is_said_before_anything_slow_is_imported(built):
+    query, at = str(built.parent / "photos" / "003.png"), ("--index", built)
+    apart = run_apart(
+        ["search", query, *at, "--where", "prise > 3"],
+        ["search", query, *at, "--group-by", "prise"],
+        ["search", "nowhere.png", *at],
+        ["search", query, *at, "--subtract", "nobody"],
+        ["search", query, "--index", "nowhere.index"],
+    )
+    assert apart.codes == [2, 2, 1, 1, 1] and not apart.modules & {"torch", "faiss"}
+    complaints = (
+        "did you mean the column 'price'",
+        "did you mean 'price'",
+        "at nowhere.png",
+        "at nobody",
+        "an index at",
+    )
+    for line, complaint in zip(apart.err.splitlines(), complaints, strict=True):
+        assert line.startswith("error: expected ") and complaint in line
 
 
 @pytest.fixture

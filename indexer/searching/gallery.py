@@ -47,8 +47,8 @@ class Gallery(NamedTuple):
         return vectors.reshape(*np.shape(numbers), vectors.shape[-1])
 
 
-def read(path: Path, state: Manifest, device: str) -> Gallery:
-    """The index in the folder `path` as it was at `state`; raises `DamagedError`.
+def read(path: Path, state: Manifest, device: str, catalog: StoredCatalog | None = None) -> Gallery:
+    """The index in the folder `path` as it was at `state`; raises `DamagedError`. Its `catalog` may be open already.
 
     Large files are mapped, small ones put together, so that neither many images nor many segments make this slow; what
     was read here stays readable when the files are swept.
@@ -57,8 +57,8 @@ def read(path: Path, state: Manifest, device: str) -> Gallery:
     where = device if state.index_type in ("auto", "Flat") else "cpu"
     # What is approximate was built into the segments: the rest is scanned.
     buckets = BucketedIndex(state.widths, dtype=state.dtype, device=where)
-    parts = segments.read(path, state)
-    rows_of_all = StoredCatalog(parts)
+    rows_of_all = StoredCatalog(segments.read(path, state)) if catalog is None else catalog
+    parts = rows_of_all.segments
     names = rows_of_all.names() if state.num_duplicates else Names()
     searched = rows_of_all.live.copy()
     searched[names.further] = False

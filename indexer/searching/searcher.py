@@ -63,10 +63,9 @@ class Searcher:
             for vector, page in zip(asked.vectors, pages, strict=True)
         ]
 
-    def check(self, pictures: Sequence[Any], config: SearchConfig) -> None:
-        """What is raised is said at `Index.check_search`."""
-        self._plan(config)
-        self._encoder.check(pictures)
+    def check(self, config: SearchConfig) -> None:
+        """Raise what a search would for its ranker, and warn of what it does not read."""
+        self._heeding(config)
 
     def encode(self, pictures: Sequence[Any], crop: Crop | None, on_error: str) -> list[EncodedPicture | SpyglassError]:
         """What is raised is said at `Index.encode_pictures`."""
@@ -96,8 +95,13 @@ class Searcher:
 
     def _plan(self, config: SearchConfig) -> "_Plan":
         """All that can be known of a search without its pictures."""
-        ranker = self._ranker(config)
+        ranker = self._heeding(config)
         matching = None if config.where is None else self.gallery.catalog.where(config.where)
+        return _Plan(ranker, matching, Selection(self.gallery, config, matching))
+
+    def _heeding(self, config: SearchConfig) -> "Ranker | None":
+        """The ranker to use, if any; what is asked of it in vain is said in the log."""
+        ranker = self._ranker(config)
         if config.user and (ranker is None or not ranker.reads_feedback):
             why = "nothing is re-ranked" if ranker is None else f"the ranker {ranker.name} never learned from any"
             self._warn_once(f"the feedback of user {config.user!r} changes nothing here: {why}")
@@ -106,7 +110,7 @@ class Searcher:
             reads = f"reads {', '.join(map(repr, columns))} alone" if columns else "reads no columns"
             why = "nothing is re-ranked" if ranker is None else f"the ranker {ranker.name} {reads}"
             self._warn_once(f"the query's metadata {', '.join(map(repr, unread))} change nothing here: {why}")
-        return _Plan(ranker, matching, Selection(self.gallery, config, matching))
+        return ranker
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned_of and len(self._warned_of) < _MOST_WARNINGS:
