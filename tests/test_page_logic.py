@@ -90,6 +90,19 @@ def test_pages_keep_their_place(workbench):
     assert "Hits **1–12**" in said(page) and "page" not in page.query_params
 
 
+def test_where_nothing_is_grouped_it_is_said(workbench, tmp_path):
+    pictures = tmp_path / "pictures"
+    rows = [f"{pictures}/red/0.png,warm,", f"{pictures}/green/0.png,warm,", f"{pictures}/blue/0.png,cold,3"]
+    (tmp_path / "p.csv").write_text("\n".join(["path,label,Shelf", *rows]))
+    index = Index.create(tmp_path / "shelves", workbench.view.index.embedder)
+    index.add(tmp_path / "p.csv", num_workers=0)
+    workbenches.use(Workbench(index))
+    page = opened(like=index.catalog()["id"][0], group="Shelf", where='{"label":["warm"]}')
+    assert [each.value for each in page.caption if "Shelf" in each.value] == [
+        "Nothing is grouped: none of the hits has a value in the column Shelf."
+    ]
+
+
 def test_groups_and_diversity(workbench):
     page = opened(like=QUERY, group="label", diverse="0.5")
     assert "Hits **1–4**" in said(page)

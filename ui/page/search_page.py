@@ -39,7 +39,7 @@ def _show_hits(workbench: Workbench, state: QueryState) -> None:
     version = workbench.view.index.version
     _say(_summary(found, state))
     if note := grouping_note(found.hits, state.group_by):
-        st.caption(f"{note.capitalize()}.")
+        st.caption(f"{note[0].upper()}{note[1:]}.")
     cards = [hit_grid.hit_card(hit, state, judged, version) for hit in found.hits]
     hit_grid.show(cards, key=_GRID, on_event=_handle, actions=("more", "judge", "details"), page=state.page)
     _show_pager(state, found.has_more, key="hits")
