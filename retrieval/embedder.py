@@ -20,6 +20,7 @@ from retrieval.images import read_pixels
 from retrieval.layers.folding import fold_batch_norms
 from retrieval.network import EmbedderConfig, EmbedderNetwork, NetworkOutput, scale_pixels
 from retrieval.tokens import Tokens, most_attended, num_tokens, quantised
+from retrieval.undrawn import Undrawn
 
 Picture = str | Path | bytes | Image.Image | np.ndarray
 
@@ -103,7 +104,7 @@ class Embedder:
         """
         folder, name = weights_folder.place_of(path_or_name, shipped_as="weights/{name}")
         config, state = weights_folder.read(folder, lambda config: EmbedderConfig.from_dict(config["embedder"]))
-        with torch.device("meta"):  # no time spent on random weights that the stored ones replace
+        with Undrawn():
             network = EmbedderNetwork(config)
         weights_folder.fill(network, state, folder)
         return cls(network, name=name, device=device)

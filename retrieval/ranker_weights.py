@@ -14,6 +14,7 @@ from retrieval.errors import UsageError, WeightsError
 from retrieval.layers.token_match import attend
 from retrieval.ranker import RankerConfig, RelevanceAttention
 from retrieval.reranking.described import Described
+from retrieval.undrawn import Undrawn
 
 _MOST_NUMBERS = 2**21  # in the largest tensor of a chunk of queries; about twelve of that size live at once
 
@@ -48,7 +49,7 @@ class Ranker:
         """
         folder, name = weights_folder.place_of(path_or_name, shipped_as="weights/{name}/ranker")
         (config, embedder), state = weights_folder.read(folder, _parse)
-        with torch.device("meta"):  # no random numbers are drawn for weights that the stored ones replace
+        with Undrawn():
             attention = RelevanceAttention(config)
         weights_folder.fill(attention, state, folder)
         if not all(bool(value.isfinite().all()) for value in state.values()):

@@ -22,6 +22,7 @@ from retrieval.layers.attention import TransformerConfig
 from retrieval.layers.mbconv import MBConvConfig
 from retrieval.layers.relative_bias import resize_table
 from retrieval.nearest_name import did_you_mean
+from retrieval.undrawn import Undrawn
 
 # "rw" models were trained before the paper's code was public: inputs expanded, SiLU, channels grown in the output map.
 _RW_CONV = MBConvConfig(
@@ -98,7 +99,8 @@ def with_weights(
     """`load` for a CoAtNet of any shape, whose state dict has the names that ours and timm's share."""
     state = dict(_read(state_dict_or_path))
     num_classes = len(state["head.fc.weight"]) if "head.fc.weight" in state else 0
-    network = CoAtNet(replace(config, image_size=image_size or config.image_size, num_classes=num_classes))
+    with Undrawn():
+        network = CoAtNet(replace(config, image_size=image_size or config.image_size, num_classes=num_classes))
     _fit_tables(state, network)
     _check(state, network)
     network.load_state_dict(state, strict=False)

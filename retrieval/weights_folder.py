@@ -76,7 +76,7 @@ def read(folder: Path, parse: Callable[[dict], Parsed]) -> tuple[Parsed, dict[st
 
 
 def fill(module: nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Put the weights read from `folder` into a module made on the meta device, each as its type is there.
+    """Put the weights read from `folder` into a module made for them, each as its type is there.
 
     Raises `WeightsError` where they do not fit.
     """
