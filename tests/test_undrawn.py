@@ -14,11 +14,12 @@ def test_nothing_is_drawn_and_all_else_is_as_ever():
     state = torch.random.get_rng_state()
     with Undrawn():
         layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 4), nn.LayerNorm(4))
-        nn.init.trunc_normal_(torch.empty(5, 5))
+        truncated = nn.init.trunc_normal_(torch.full((5, 5), 9.0))
         nn.init.constant_(layers[1].bias, 0.25)
         steps = torch.linspace(0, 1, 3)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert layers[1].bias.tolist() == [0.25] * 4 and layers[2].weight.tolist() == [1.0] * 4
+    assert not truncated.any() and not layers[1].weight.any()
     assert steps.tolist() == [0, 0.5, 1] and layers[0].weight.shape == (8, 3, 3, 3)
 
 
