@@ -26,9 +26,16 @@ def small_network(**config) -> EmbedderNetwork:
             torch.nn.init.normal_(module.bias, 0, 0.2)
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 1.5)
-    # So large that a few pictures differ in whole numbers, whatever the processor draws for weights.
-    torch.nn.init.normal_(network.dimension.net[-1].weight, 0, 5)
-    return network.eval()
+    # Lengths are spread around the middle, whatever weights the processor has drawn.
+    torch.nn.init.normal_(network.dimension.net[-1].weight)
+    torch.nn.init.zeros_(network.dimension.net[-1].bias)
+    pixels = torch.from_numpy(np.stack([read_pixels(picture, 64) for picture in from_dark_to_bright(12)]))
+    with torch.no_grad():
+        pooled, _ = network.eval().pool(scale_pixels(pixels))
+        spread, middle = torch.std_mean(network.dimension.net(pooled))
+        network.dimension.net[-1].weight.mul_(2 / spread)
+        network.dimension.net[-1].bias.sub_(middle * 2 / spread)
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +48,13 @@ def pictures(num: int) -> list[np.ndarray]:
     return [rng.integers(0, 256, (50 + i, 70, 3), dtype=np.uint8) for i in range(num)]
 
 
+def from_dark_to_bright(num: int) -> list[np.ndarray]:
+    """Pictures that these models give other lengths."""
+    return [picture // 8 + 220 * place // num for place, picture in enumerate(pictures(num))]
+
+
 def test_vectors_are_the_full_ones_cut_at_dims_and_normalised_there(embedder):
-    found = embedder.encode(pictures(5))
+    found = embedder.encode(from_dark_to_bright(5))
     assert len(found) == 5 and found.dims.dtype == np.int64
     assert len(set(found.dims.tolist())) > 1
     for vector, full, dim in zip(found.vectors, found.full, found.dims, strict=True):
@@ -141,11 +153,6 @@ def test_concatenate_keeps_order(embedder):
 def embedder_with_tokens() -> Embedder:
     # So short that their lengths rather than the map's 16 locations say how many tokens there are.
     return Embedder(small_network(token_dim=8, min_dim=1, max_dim=128), device="cpu")
-
-
-def from_dark_to_bright(num: int) -> list[np.ndarray]:
-    """Pictures that this model gives other lengths."""
-    return [picture // 8 + 220 * place // num for place, picture in enumerate(pictures(num))]
 
 
 def test_the_more_numbers_the_more_tokens(embedder_with_tokens):
