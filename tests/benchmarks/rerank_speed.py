@@ -1,6 +1,8 @@
 """What re-ranking adds to a search, and what asking many queries at once saves; medians, in milliseconds.
 
 python tests/benchmarks/rerank_speed.py INDEX PICTURES
+
+Freed memory is kept, as the commands keep it.
 """
 
 import argparse
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from indexer import Index
 from indexer.searching import reranking
+from ui.freed_memory import keep_freed_memory
 
 NUM_QUERIES, NUM_ROUNDS = 32, 5
 
@@ -26,6 +29,7 @@ def main() -> None:
     parser.add_argument("index", type=Path)
     parser.add_argument("pictures", type=Path, help="a folder of query pictures")
     arguments = parser.parse_args()
+    keep_freed_memory()
     index = Index.open(arguments.index)
     queries = [str(path) for path in sorted(arguments.pictures.iterdir())[:NUM_QUERIES]]
     index.search(queries[0])
