@@ -1,11 +1,13 @@
 """What re-ranking adds to a search, and what asking many queries at once saves; medians, in milliseconds.
 
-python tests/benchmarks/rerank_speed.py INDEX PICTURES
+    python tests/benchmarks/rerank_speed.py INDEX PICTURES --out data/benchmarks/rerank-speed.json
 
 Freed memory is kept, as the commands keep it.
 """
 
 import argparse
+import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", type=Path)
     parser.add_argument("pictures", type=Path, help="a folder of query pictures")
+    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     keep_freed_memory()
     index = Index.open(arguments.index)
@@ -48,13 +51,23 @@ def main() -> None:
     for query in queries:
         whole.append(milliseconds(lambda query=query: index.search(query)))
         plain.append(milliseconds(lambda query=query: index.search(query, rerank=0)))
-    print(f"one query {statistics.median(whole):.1f}, without re-ranking {statistics.median(plain):.1f}")
-    print(f"reading and scoring its candidates {statistics.median(alone):.1f}, at most {max(alone):.1f}")
     ratios = []
     for _ in range(NUM_ROUNDS):
         one_by_one = milliseconds(lambda: [index.search(query) for query in queries])
         ratios.append(one_by_one / milliseconds(lambda: index.search_many(queries)))
-    print(f"{len(queries)} queries one by one, over all at once: {statistics.median(ratios):.2f}")
+    token_bytes = sum(path.stat().st_size for path in arguments.index.glob("segments/*/token*.npy"))
+    result = {
+        "images": len(index),
+        "token_bytes_per_image": token_bytes / len(index),
+        "threads": os.cpu_count(),
+        "one_query_ms": statistics.median(whole),
+        "without_reranking_ms": statistics.median(plain),
+        "reading_and_scoring_candidates_ms": {"median": statistics.median(alone), "most": max(alone)},
+        "queries_at_once": len(queries),
+        "one_by_one_over_at_once": statistics.median(ratios),
+    }
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
