@@ -56,10 +56,11 @@ def main() -> None:
         one_by_one = milliseconds(lambda: [index.search(query) for query in queries])
         ratios.append(one_by_one / milliseconds(lambda: index.search_many(queries)))
     token_bytes = sum(path.stat().st_size for path in arguments.index.glob("segments/*/token*.npy"))
+    num_images = index.info()["images"]
     result = {
-        "images": len(index),
-        "token_bytes_per_image": token_bytes / len(index),
-        "threads": os.cpu_count(),
+        "cpus": os.cpu_count(),
+        "images": num_images,
+        "token_bytes_per_image": token_bytes / num_images,
         "one_query_ms": statistics.median(whole),
         "without_reranking_ms": statistics.median(plain),
         "reading_and_scoring_candidates_ms": {"median": statistics.median(alone), "most": max(alone)},
