@@ -32,6 +32,9 @@ SCHEMA = pa.schema(
 LISTED_IN = "listed_in"
 """A column after those, where any row has it: the table by which the file of a picture was found."""
 
+PLACES = ("uri", LISTED_IN)
+"""The columns that say where files lie on this machine."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:

@@ -442,6 +442,10 @@ class Index:
         """One row an image: id, uri, sha256, width, height, bytes, dim, bucket, label, and the sources' own columns."""
         return self._open_gallery().catalog.live_rows().to_pandas()
 
+    def column_names(self) -> list[str]:
+        """The names of the catalog's columns, in order; raises `DamagedError`."""
+        return self._unswept(lambda: self._open_catalog().column_names)
+
     def columns(self, *, most_values: int = 200) -> "list[ColumnSummary]":
         """What there is in each column of the catalog, in order: its values, where there are at most `most_values`."""
         from indexer import column_summary

@@ -228,6 +228,8 @@ def test_info_health_and_metrics(index, client):
         ({"id": "003.png", "filters": '{"labels": "x"}'}, None, "did you mean 'label'?"),
         ({"id": "003.png", "filters": '{"uri": {"starts_with": "/"}}'}, None, "where files lie is not told"),
         ({"id": "003.png", "group_by": "uri"}, None, "where files lie is not told"),
+        ({"id": "003.png", "filters": '{"listed_in": {"starts_with": "/"}}'}, None, "where files lie is not told"),
+        ({"id": "003.png", "group_by": "listed_in"}, None, "where files lie is not told"),
         ({"id": "003.png", "group_by": "price"}, None, "expected a column"),
         ({"id": "003.png", "group_size": "2"}, None, "expected group_size together with group_by"),
         ({"id": "003.png", "diverse": "1.5"}, None, "expected a valid diverse"),
@@ -240,7 +242,37 @@ def test_info_health_and_metrics(index, client):
 def test_wrong_requests_are_told_so(client, data, files, message):
     response = client.post("/v1/search", data=data, files=files)
     assert response.status_code == 422
-    assert message in error_of(response)
+    assert message in error_of(response) and "Value error" not in error_of(response)
+
+
+def test_a_wrong_form_is_told_so_in_a_few_words(client):
+    assert error_of(client.post("/v1/search", data={})) == "expected image or id, got neither"
+    judged = client.post("/v1/feedback", data={"id": "003.png", "relevant": "true"})
+    assert error_of(judged) == "expected query_image or query_id, got neither"
+
+
+def test_no_error_names_the_columns_that_say_where_files_lie(tmp_path):
+    write_pngs(tmp_path / "pictures", range(3))
+    (tmp_path / "list.csv").write_text("path\npictures/000.png\npictures/001.png\n")
+    index = Index.create(tmp_path / "toy.index", ToyEmbedder())
+    index.add(tmp_path / "list.csv", num_workers=0)
+    assert index.column_names()[-1] == "listed_in"
+    image_id = index.catalog()["id"][0]
+    with served(index) as client:
+        for options in ({"filters": {"labels": "x"}}, {"group_by": "price"}, {"group_by": "listed_inn"}):
+            response = client.post("/v1/recommend", json={"positives": [image_id], **options})
+            assert "expected a column, one of id, sha256, width" in error_of(response)
+            assert not {"uri", "listed_in"} & {*re.findall(r"\w+", error_of(response))}
+
+
+@pytest.mark.parametrize("path", ["/v1/images/003.png", "/v1/thumbnails/003.png", "/v1/info", "/healthz", "/metrics"])
+def test_head_tells_what_get_would_send(client, path):
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"") and whole.content
+    for name in ("content-type", "etag"):
+        assert head.headers.get(name) == whole.headers.get(name)
+    if "/v1/" in path:
+        assert head.headers["content-length"] == str(len(whole.content))
 
 
 TRAVERSALS = [

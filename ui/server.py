@@ -120,6 +120,7 @@ async def feedback(request: Request, form: Annotated[FeedbackForm, _MULTIPART]) 
     )
 
 
+@_router.head(f"{picture_links.IMAGES}/{{id:path}}", include_in_schema=False)
 @_router.get(
     f"{picture_links.IMAGES}/{{id:path}}",
     response_class=Response,
@@ -143,6 +144,7 @@ async def image(request: Request, id: _Id) -> Response:
     return StreamingResponse(_sent(pieces), media_type=media_type, headers=headers | {"Content-Length": str(len(data))})
 
 
+@_router.head(f"{picture_links.THUMBNAILS}/{{id:path}}", include_in_schema=False)
 @_router.get(
     f"{picture_links.THUMBNAILS}/{{id:path}}",
     response_class=Response,
@@ -163,18 +165,21 @@ async def thumbnail(request: Request, id: _Id, size: Literal["160", "320", "640"
     return Response(await service.thumbnail(picture, int(size)), media_type="image/jpeg", headers=headers)
 
 
+@_router.head("/v1/info", include_in_schema=False)
 @_router.get("/v1/info")
 def info(request: Request) -> InfoModel:
     """What the index holds."""
     return InfoModel.of(_service(request).info())
 
 
+@_router.head("/healthz", include_in_schema=False)
 @_router.get("/healthz")
 async def healthz() -> Health:
     """Whether the service runs; needs no key."""
     return Health()
 
 
+@_router.head("/metrics", include_in_schema=False)
 @_router.get(
     "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}, "description": "Figures."}}
 )

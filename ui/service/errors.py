@@ -68,7 +68,10 @@ def install(app: FastAPI, index_folder: str) -> None:
 
 
 def _invalid(problem: dict[str, Any]) -> str:
+    message = problem["msg"].removeprefix("Value error, ")  # pydantic's word before ours
+    if problem["type"] == "value_error" and len(problem["loc"]) == 1:
+        return message  # of the request as a whole: it says what was expected
     place = ".".join(str(part) for part in problem["loc"][1:]) or str(problem["loc"][0])
     arrived = repr(problem.get("input"))
     arrived = arrived if len(arrived) <= _EXCERPT else f"{arrived[:_EXCERPT]}…"
-    return f"expected a valid {place}, got {arrived}: {problem['msg']}"
+    return f"expected a valid {place}, got {arrived}: {message}"

@@ -9,6 +9,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from indexer import Hit
+from indexer.catalog import PLACES
 from indexer.judgments import ranker_folders
 from indexer.searching.query_pixels import Crop
 from ui.service.picture_links import image_link, thumbnail_link
@@ -22,7 +23,6 @@ MAX_EXAMPLES = 32
 _MAX_FILTERS = 20_000  # characters
 
 _RENAMED = {"k": "top_k", "filters": "where"}  # as `Index.search` calls them
-_PRIVATE = "uri"  # the column that says where files lie on this machine
 
 ImageName = Annotated[
     str,
@@ -87,8 +87,9 @@ class SearchOptions(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_private(self) -> "SearchOptions":
-        if _PRIVATE in (self.filters or {}) or self.group_by == _PRIVATE:
-            raise ValueError(f"where files lie is not told; leave {_PRIVATE!r} out")
+        for name in PLACES:
+            if name in (self.filters or {}) or self.group_by == name:
+                raise ValueError(f"expected no rule for {name!r}, since where files lie is not told; leave it out")
         return self
 
     def as_arguments(self) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from indexer import Hit, ImageId, Index
+from indexer.catalog import PLACES
 from indexer.feedback import Judgment
 from indexer.searching.query_pixels import Crop, pixels_of
 from retrieval.errors import ImageError, UsageError
 from retrieval.images import read_header
+from retrieval.nearest_name import did_you_mean
 from ui.service import indexed_pictures
 from ui.service.bounded_threads import BoundedThreads
 from ui.service.config import ServiceConfig
@@ -90,8 +92,13 @@ class SearchService:
         return index.info() | {"version": index.version}
 
     def _index_for(self, options: dict[str, Any]) -> Index:
-        """The current snapshot; raises `UsageError` where it has no ranker of the name that is asked for."""
+        """The current snapshot; raises `UsageError` where it has no ranker, or column, of a name that is asked for."""
         index = self._fresh.current
+        columns = [name for name in index.column_names() if name not in PLACES]
+        for name in (*options.get("where", ()), *filter(None, [options.get("group_by")])):
+            if name not in columns:  # the index would tell the names of all columns
+                known = ", ".join(columns)
+                raise UsageError(f"expected a column, one of {known}, got {name!r}{did_you_mean(name, columns)}")
         ranker = options.get("ranker")
         if ranker is not None:
             known = named_rankers(index.info())
