@@ -1,6 +1,6 @@
 """The index: make one, open one, add pictures, search them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -499,6 +499,17 @@ class Index:
         from indexer.judgments import ranker_choice
 
         return ranker_choice.read(self.path)
+
+    def ranking_state(self) -> Hashable:
+        """What orders hits beside `version`: the ranker in use, all rankers' weights and the judgments.
+
+        Equal for as long as nobody chose or trained a ranker, or judged: a search gives the same until then.
+        """
+        from indexer import feedback
+        from indexer.judgments import ranker_choice, ranker_folders
+
+        judged = tuple(path.name for path in feedback.files(self.path))
+        return ranker_choice.read(self.path), ranker_folders.all_written(self.path, self._model), judged
 
     def use_ranker(self, name: str | None) -> None:
         """Let every search use the ranker of this name where none is named; None for the one beside the model.

@@ -59,6 +59,26 @@ def test_hits_are_those_of_the_index(workbench, index):
     assert [page.has_more for page in pages] == [True, False]
 
 
+def test_hits_are_those_of_the_ranker_as_it_is_now(workbench, index):
+    state = QueryState(like=("red/0.png",), num_hits=12)
+    for named in (state, state.change(ranker="mine")):
+        folder = index.path / "rankers" / "mine"
+        weighing(product=1).save(folder)
+        index.use_ranker("mine")
+        before = workbench.find(named)
+        assert workbench.find(named) is before
+        weighing(product=-1).save(folder)  # as a training under the same name does
+        assert [hit.id for hit in workbench.find(named).hits] != [hit.id for hit in before.hits]
+
+
+def test_hits_are_those_of_the_judgments_as_they_are_now(workbench, index):
+    weighing(product=1, accepted=9).save(index.path / "rankers" / "listens")
+    state = QueryState(like=("red/0.png",), num_hits=24, ranker="listens")
+    before = [hit.id for hit in workbench.find(state).hits]
+    index.record_feedback("red/0.png", before[-1], True)  # by another process, for example
+    assert [hit.id for hit in workbench.find(state).hits] != before
+
+
 def test_what_others_add_is_seen(workbench, tmp_path, embedder):
     assert workbench.view.num_images == 24
     Index.open(workbench.view.index.path, embedder).add(write_pngs(tmp_path / "more", range(3)), num_workers=0)
@@ -143,6 +163,45 @@ def test_adding_can_be_stopped_and_says_what_fails(workbench, tmp_path, embedder
     workbench.add(str(tmp_path / "words.txt"))
     workbench.adding._thread.join()
     assert "expected a folder" in workbench.adding.problem
+
+
+def test_there_is_one_job_of_a_kind(workbench, tmp_path, embedder, monkeypatch):
+    embedder.seconds_per_image = 0.02
+    folder = str(write_pngs(tmp_path / "more", range(50)))
+    refused = []
+
+    def add():
+        try:
+            workbench.add(folder)
+        except UsageError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    assert len(refused) == 3 and "is being added; wait for that, or stop it" in refused[0]
+    workbench.adding.stop()
+    add()
+    assert len(refused) == 3
+
+    class Run:
+        is_running, forgotten = True, False
+
+        def __init__(self, path, options, *, model):
+            self.options = options
+
+        def forget(self):
+            self.forgotten = True
+
+    monkeypatch.setattr("ui.page.workbench.Training", Run)
+    workbench.train(TrainingOptions(name="one"))
+    first = workbench.training
+    with pytest.raises(UsageError, match="got two while one is in training; wait for that, or stop it"):
+        workbench.train(TrainingOptions(name="two"))
+    assert workbench.training is first and not first.forgotten
+    first.is_running = False
+    workbench.train(TrainingOptions(name="two"))
+    assert first.forgotten and workbench.training.options.name == "two"
+    workbench.close()
 
 
 def test_visitors_from_elsewhere_change_nothing(index, tmp_path):

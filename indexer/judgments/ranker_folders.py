@@ -50,6 +50,23 @@ def beside(model: str) -> Path | None:
     return place if (place / "config.json").is_file() else None
 
 
+def written(place: Path) -> int:
+    """When a ranker's weights were written, in ns since 1970: it may be trained on while the index is open.
+
+    0 where there are none.
+    """
+    try:
+        return (place / "model.safetensors").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def all_written(folder: Path, model: Model) -> tuple[tuple[str, int], ...]:
+    """Where each ranker for an index lies, its own ones and its model's, and when its weights were written."""
+    places = [*(own(folder, name) for name in names(folder)), beside(model.name)]
+    return tuple((str(place), written(place)) for place in places if place is not None)
+
+
 def known(folder: Path, model: Model) -> list[str]:
     """What rankers there are for an index, as `Index.search` takes them: the own ones' names, then the model's."""
     fitting = [name for name in names(folder) if _embedder_of(own(folder, name)) == model.fingerprint]

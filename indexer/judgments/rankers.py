@@ -89,10 +89,7 @@ class Rankers:
         return self._load(place)
 
     def _load(self, folder: Path) -> Ranker:
-        try:
-            written = (folder / "model.safetensors").stat().st_mtime_ns  # it may be trained on while the index is open
-        except OSError:
-            written = 0  # what is wrong is told by the loading below
+        written = ranker_folders.written(folder)  # of what has no weights, the loading below tells what is wrong
         if folder not in self._loaded or self._loaded[folder][0] != written:
             self._loaded[folder] = written, Ranker.load(folder)
         return self._loaded[folder][1]

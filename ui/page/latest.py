@@ -33,8 +33,3 @@ class Latest(Generic[T]):
             if len(self._kept) > self._num_kept:
                 self._kept.popitem(last=False)
         return answer
-
-    def clear(self) -> None:
-        """Forget them all."""
-        with self._lock:
-            self._kept.clear()

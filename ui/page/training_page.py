@@ -86,8 +86,12 @@ def _show_form(workbench: Workbench) -> None:
             options = TrainingOptions(
                 name=name, data=data.strip(), epochs=epochs, num_candidates=candidates, learning_rate=rate
             )
-            workbench.train(options)
-            st.rerun()
+            try:
+                workbench.train(options)
+            except SpyglassError as error:
+                st.warning(str(error), icon=":material/error:")
+            else:
+                st.rerun()
 
 
 def _show_run(training: Training) -> None:

@@ -70,6 +70,7 @@ class Workbench:
         self._found: Latest[Found] = Latest(100)
         self._model = threading.RLock()  # one search or encoding at a time: they use all cores as it is
         self._refreshing = threading.Lock()
+        self._starting = threading.Lock()  # of jobs: of one kind there is one
 
     @property
     def view(self) -> View:
@@ -89,7 +90,7 @@ class Workbench:
     def find(self, state: QueryState, *, user: str = "") -> Found:
         """The hits on the page that is asked for; raises what `Index.search` does."""
         view = self.view
-        key = view.index.version, view.index.ranker_in_use(), state.to_text(), user
+        key = view.index.version, view.index.ranking_state(), state.to_text(), user
         return self._found.get(key, lambda: self._search(view, state, user))
 
     def _search(self, view: View, state: QueryState, user: str) -> Found:
@@ -151,30 +152,40 @@ class Workbench:
         picture = _own_name(state) or self.pictures.part(ref, state.crop)
         judgment = self.view.index.record_feedback(picture, image_id, relevant, user=user)
         self._judgments.note(judgment, (ref, state.crop))
-        self._found.clear()  # a ranker may read what was judged
 
     def judged(self, state: QueryState, *, user: str = "") -> dict[str, bool]:
         """What this user has said of the images, by their ids, as answers to the query's first picture."""
         return self._judgments.of(self._view.index, _own_name(state), (state.like[0], state.crop), user)
 
     def add(self, source: str, *, label_from: str | None = None) -> None:
-        """Begin to add what a source holds, on the side; raises `SourceError` where there is nothing, `UsageError`."""
+        """Begin to add what a source holds, on the side; raises `SourceError` where there is nothing.
+
+        `UsageError` where visitors may not, or something is being added.
+        """
         from indexer import Index
 
         self._refuse_changes()
         if not Path(source).exists():
             raise SourceError(f"expected a folder or file to add, found nothing at {source}; check the path")
         index = self.view.index
-        # A handle of its own: what the pages look at meanwhile stays as it is until they ask for what is newer.
-        self.adding = Adding(Index.open(index.path, index.embedder), source, label_from=label_from)
+        with self._starting:
+            if self.adding is not None and self.adding.is_running:
+                busy = f"while {self.adding.source} is being added; wait for that, or stop it"
+                raise UsageError(f"expected one source at a time, got {source} {busy}")
+            # A handle of its own: what the pages look at meanwhile stays as it is until they ask for what is newer.
+            self.adding = Adding(Index.open(index.path, index.embedder), source, label_from=label_from)
 
     def train(self, options: TrainingOptions) -> None:
-        """Begin to train a ranker, on the side; raises `UsageError` where visitors may not."""
+        """Begin to train a ranker, on the side; raises `UsageError` where visitors may not, or one is in training."""
         self._refuse_changes()
-        if self.training is not None:
-            self.training.forget()
         index = self.view.index
-        self.training = Training(index.path, options, model=index.embedder.name)
+        with self._starting:
+            if self.training is not None:
+                if self.training.is_running:
+                    busy = f"while {self.training.options.name} is in training; wait for that, or stop it"
+                    raise UsageError(f"expected one ranker at a time, got {options.name} {busy}")
+                self.training.forget()
+            self.training = Training(index.path, options, model=index.embedder.name)
 
     def close(self) -> None:
         """End the jobs that still run."""
