@@ -103,6 +103,31 @@ def test_where_nothing_is_grouped_it_is_said(workbench, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("may_change", [False, True])
+def test_where_files_lie_is_told_on_this_machine_alone(workbench, tmp_path, may_change):
+    from ui.page.details import _facts
+
+    def corpus():
+        from ui.page import corpus_page
+
+        corpus_page.show()
+
+    for number, name in enumerate(("one.csv", "two.csv")):
+        (tmp_path / name).write_text(f"id,path\n{number},{tmp_path}/pictures/red/{number}.png\n")
+    embedder = ToyEmbedder()
+    embedder.name = str(tmp_path / "toy-model")
+    index = Index.create(tmp_path / "lists", embedder)
+    index.add(tmp_path / "one.csv", tmp_path / "two.csv", num_workers=0)
+    bench = workbenches.use(Workbench(index, may_change=may_change))
+    facts = _facts(bench, "0", None)
+    assert {fact["what"] for fact in facts} >= {"id", "sha256", "width"}
+    told = {fact["what"] for fact in facts if str(tmp_path) in fact["value"]}
+    assert told == ({"uri", "listed_in"} if may_change else set())
+    assert "listed_in" in index.column_names() and "listed_in" not in {one.column for one in bench.view.filters}
+    captions = "".join(each.value for each in drawn(AppTest.from_function(corpus, default_timeout=60).run()).caption)
+    assert "toy-model" in captions and (str(tmp_path) in captions) == may_change
+
+
 def test_groups_and_diversity(workbench):
     page = opened(like=QUERY, group="label", diverse="0.5")
     assert "Hits **1–4**" in said(page)

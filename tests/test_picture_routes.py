@@ -64,6 +64,18 @@ def test_what_is_no_picture_is_shown_as_such(client, kind, ref):
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("kind", ["tile", "large", "attention"])
+def test_what_was_never_indexed_is_not_shown_and_no_path_is_told(client, tmp_path, kind):
+    indexed = tmp_path / "pictures" / "red" / "0.png"
+    indexed.write_bytes(png(7))  # another picture has taken its place
+    taken = client.get(picture_url(kind, "red/0.png", 1))
+    indexed.unlink()
+    gone = client.get(picture_url(kind, "red/0.png", 1))
+    for answer in (taken, gone):
+        assert answer.headers["content-type"] == "image/svg+xml" and "index again" in answer.text
+        assert str(tmp_path) not in answer.text
+
+
 def test_a_picture_is_given_and_shown(client):
     ref = client.post("/pictures", content=png(3), headers=OURS).json()["ref"]
     assert client.get(picture_url("tile", ref, 1)).headers["content-type"] == "image/jpeg"

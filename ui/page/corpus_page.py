@@ -1,5 +1,7 @@
 """The corpus page: what is indexed and what could not be, how crowded the pictures are, and where they lie."""
 
+from pathlib import PurePath
+
 import streamlit as st
 
 from retrieval.errors import SpyglassError
@@ -45,7 +47,8 @@ def _show_figures(view: View, may_change: bool) -> None:
             st.metric(name, value, width="content", border=True)
     formats = " · ".join(f"{num:,} {name}" for name, num in overview.formats.items())
     home = [str(view.index.path)] if may_change else []
-    st.caption(" · ".join([*home, f"model {info['model']}", *([formats] if formats else [])]))
+    model = info["model"] if may_change else PurePath(info["model"]).name
+    st.caption(" · ".join([*home, f"model {model}", *([formats] if formats else [])]))
 
 
 def _show_adding(workbench: Workbench) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from indexer.catalog import PLACES
 from retrieval.errors import SpyglassError
 from ui.page.query_state import QueryState, image_ref
 from ui.page.workbench import Workbench
@@ -41,12 +42,11 @@ def show(workbench: Workbench, state: QueryState, image_id: str, hit: "Hit | Non
 def _facts(workbench: Workbench, image_id: str, hit: "Hit | None") -> list[dict[str, str]]:
     """A hit's figures, and what the catalog says of the image."""
     row = workbench.pictures.row(image_id)
-    if not workbench.may_change:
-        del row["uri"]  # where it lies is nobody's business on another machine
+    hidden = () if workbench.may_change else PLACES  # where it lies is nobody's business on another machine
     figures = {}
     if hit is not None:
         figures = {"rank": hit.rank, "score": f"{hit.score:.4f}", "similarity": f"{hit.similarity:.4f}"}
         if hit.similarity_rank is not None:
             figures["rank by similarity"] = hit.similarity_rank
-    known = figures | {name: value for name, value in row.items() if value is not None}
+    known = figures | {name: value for name, value in row.items() if value is not None and name not in hidden}
     return [{"what": name, "value": str(value)} for name, value in known.items()]

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from indexer.catalog import PLACES
+
 if TYPE_CHECKING:
     from indexer.column_summary import ColumnSummary
 
@@ -13,7 +15,7 @@ MOST_CHOICES = 200
 SIZES = ("width", "height", "bytes", "dim")
 """The catalog's own numbers, which are asked for less than what a source says of its pictures."""
 
-_NEVER = ("id", "uri", "sha256", "bucket")
+_NEVER = ("id", "sha256", "bucket", *PLACES)
 
 
 @dataclass(frozen=True, kw_only=True)

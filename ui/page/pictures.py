@@ -11,6 +11,8 @@ from ui.page.naming import name_of
 from ui.page.query_state import Crop, image_of, upload_of
 from ui.page.uploads import Uploads
 from ui.pictures.thumbnails import Thumbnails
+from ui.service import indexed_pictures
+from ui.service.indexed_pictures import StoredPicture
 
 if TYPE_CHECKING:
     from indexer import Index
@@ -29,9 +31,12 @@ class Pictures:
         self._larger = Thumbnails(self.data, side=LARGE)
 
     def data(self, ref: str) -> bytes:
-        """The bytes of a picture's file; raises `ImageError`."""
+        """The bytes of a picture's file, as it was given or indexed; raises `ImageError`."""
         sha256 = upload_of(ref)
-        return self._index().read_image(self.row(image_of(ref))["uri"]) if sha256 is None else self.uploads.get(sha256)
+        if sha256 is not None:
+            return self.uploads.get(sha256)
+        row = self.row(image_of(ref))
+        return indexed_pictures.read(StoredPicture(uri=row["uri"], sha256=row["sha256"]))
 
     def sha256_of(self, ref: str) -> str:
         """The checksum of a picture as it was given, or as it was indexed last; "" for an id that is none."""

@@ -1,4 +1,4 @@
-"""The pictures of an index by their ids: the only way in which the service reads a file that a client speaks of."""
+"""The pictures of an index by their ids: the only way in which the service and the page read a file for a client."""
 
 import hashlib
 from typing import NamedTuple
