@@ -32,10 +32,6 @@ class StoredTokens:
         """How many rows the catalog has, the deleted ones among them."""
         return int(self._firsts[-1])
 
-    def has(self, numbers: np.ndarray) -> np.ndarray:
-        """Which of the rows (K,) have tokens, (K,) bool; raises `DamagedError`."""
-        return self._counts[self._checked(numbers)] > 0
-
     def take(self, numbers: np.ndarray) -> "Tokens":
         """The tokens of the rows (K,) int64, in that order, none for a row that has none; raises `DamagedError`."""
         from retrieval.tokens import Tokens, rows_of  # imports torch, which a search without tokens does without

@@ -111,7 +111,8 @@ def test_many_threads():
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(ask, range(8)))
-    assert thumbnails._num_bytes == sum(map(len, thumbnails._kept.values())) <= 4000
+    kept = thumbnails._kept
+    assert kept._size == sum(map(len, kept._kept.values())) <= 4000
 
 
 def test_a_picture_that_cannot_be_read():

@@ -10,7 +10,7 @@ from toy_rankers import weighing
 
 from indexer import Index
 from retrieval.errors import ImageError, SourceError, UsageError
-from ui.page.latest import Latest
+from ui.latest import Latest
 from ui.page.query_state import QueryState, upload_ref
 from ui.page.training import Training, TrainingOptions, curve, read_log
 from ui.page.uploads import MAX_BYTES, Uploads
@@ -213,7 +213,7 @@ def test_visitors_from_elsewhere_change_nothing(index, tmp_path):
 
 def test_uploads_forget_the_oldest():
     uploads = Uploads(max_bytes=MAX_BYTES)
-    uploads._max_bytes = 2 * len(png(0)) + 100
+    uploads._kept._max_size = 2 * len(png(0)) + 100
     names = [uploads.add(png(0)), uploads.add(png(1))]
     uploads.get(names[0])
     uploads.add(png(2))

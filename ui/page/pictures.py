@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from indexer.searching.query_pixels import Crop
 from retrieval.errors import ImageError
 from retrieval.images import decode, read_pixels
 from ui.page.naming import name_of
-from ui.page.query_state import Crop, image_of, upload_of
+from ui.page.query_state import image_of, upload_of
 from ui.page.uploads import Uploads
 from ui.pictures.thumbnails import Thumbnails
 from ui.service import indexed_pictures

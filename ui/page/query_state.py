@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from indexer.searching.query_pixels import Crop
+
 NUM_HITS = (12, 24, 48, 96)
 """How many hits a page may show."""
 
@@ -16,9 +18,6 @@ UPLOAD = "@"
 
 MOST_PICTURES = 16
 """How many pictures a query may have."""
-
-Crop = tuple[int, int, int, int]
-"""x, y, width and height in pixels of the upright picture."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"\d{1,9}")

@@ -3,8 +3,8 @@
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ui.latest import Latest
 from ui.page.filters import MOST_CHOICES, Choice, Range, filters_of
-from ui.page.latest import Latest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from indexer.searching.query_pixels import Crop
 from retrieval.errors import ImageError, SourceError, UsageError
 from retrieval.images import read_pixels
+from ui.latest import Latest
 from ui.page.adding import Adding
 from ui.page.filters import allowed
 from ui.page.judgments import Judgments
-from ui.page.latest import Latest
 from ui.page.pictures import Pictures
-from ui.page.query_state import Crop, QueryState, image_of, image_ref, upload_of
+from ui.page.query_state import QueryState, image_of, image_ref, upload_of
 from ui.page.training import Training, TrainingOptions
 from ui.page.view import View
 

@@ -8,8 +8,7 @@ from ui.pictures import hit_sheet
 
 if TYPE_CHECKING:
     from indexer import Hit, Index
-
-Crop = tuple[int, int, int, int]
+    from indexer.searching.query_pixels import Crop
 
 
 def draw(
@@ -19,7 +18,7 @@ def draw(
     queries: Sequence[str],
     hits: "Sequence[Hit]",
     *,
-    crop: Crop | None,
+    crop: "Crop | None",
     asked: Mapping[str, Any],
 ) -> None:
     """Draw the hits of `queries`, as they were `asked`; `shown` is where the picture of the first of them lies."""

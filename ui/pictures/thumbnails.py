@@ -1,7 +1,5 @@
 """Thumbnails: small upright JPEGs of the pictures that an index names, the latest of them kept in memory."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 
 import cv2
@@ -10,6 +8,7 @@ import simplejpeg
 
 from retrieval.errors import UsageError
 from retrieval.images import decode
+from ui.latest import Latest
 
 _QUALITY = 85
 
@@ -27,33 +26,14 @@ class Thumbnails:
             raise UsageError(f"expected side of at least 1 and max_bytes of at least 0, got {side} and {max_bytes}")
         self._read_image = read_image
         self._side = side
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()  # the one asked for last comes last
-        self._lock = threading.Lock()
+        self._kept: Latest[bytes] = Latest(max_bytes, len)
 
     def get(self, uri: str, version: str = "") -> bytes:
         """The thumbnail of a picture as a JPEG file's bytes; raises `ImageError` where there is no picture to read.
 
         `version` tells it from those that were at the same place before, by its checksum for example.
         """
-        key = uri, version
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        # Made outside of the lock: two threads may make the same one, but none waits for another's.
-        data = thumbnail(self._read_image(uri), self._side)
-        with self._lock:
-            self._keep(key, data)
-        return data
-
-    def _keep(self, key: tuple[str, str], data: bytes) -> None:
-        self._num_bytes += len(data) - len(self._kept.pop(key, b""))
-        self._kept[key] = data
-        while self._num_bytes > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self._num_bytes -= len(oldest)
+        return self._kept.get((uri, version), lambda: thumbnail(self._read_image(uri), self._side))
 
 
 def thumbnail(picture: bytes, side: int) -> bytes:
