@@ -524,6 +524,11 @@ class Index:
             raise UsageError(f"expected a ranker of {self.path} ({', '.join(known) or 'none yet'}), got {name!r}")
         ranker_choice.write(self.path, name)
 
+    @property
+    def gallery(self) -> "Gallery":
+        """The catalog, vectors and tokens of the images, in the state that is open; raises `DamagedError`."""
+        return self._open_gallery()
+
     def row(self, image_id: str) -> dict[str, Any] | None:
         """What the catalog says of one image, by column name; None where the index has none of that id."""
         catalog = self._open_gallery().catalog

@@ -1,13 +1,13 @@
 """What people judged in an index, as lists for a ranker to learn from: each query with its candidates there."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from indexer.searching.describing import catalog_values, described_queries, described_rows
-from indexer.searching.encoding import PictureEncoder
+from indexer.searching.gallery import Gallery
 from indexer.searching.judged import judgments_of
 from indexer.searching.query import combine
 from indexer.searching.query_pixels import pixels_of
@@ -44,7 +44,7 @@ def judged_examples(
     the same picture, as if it were asked for the first time. None where no query is of use. Raises
     `IndexFolderError` for an index without tokens, `DamagedError`.
     """
-    gallery = index._open_gallery()
+    gallery = index.gallery
     if gallery.tokens is None:
         raise IndexFolderError(
             f"expected local tokens in {index.path} to learn to re-rank by, found none; add them, without indexing "
@@ -53,12 +53,10 @@ def judged_examples(
     said = index.feedback(user)
     row_of = gallery.find({*said["query"], *said["image"]})
     said = said[said["image"].isin(row_of) & (said["query"].isin(row_of) | said["query_image"].notna())]
-    asked, failures = _readable(index, said, row_of)
+    asked, failures = _readable(gallery, said, row_of, index.embedder.image_size)
     if not asked:
         return None, failures
-    token_bytes = max(part.token_bytes for part in (index._manifest, *index._manifest.segments))
-    encoder = PictureEncoder(gallery, index._manifest.model, lambda: index.embedder)
-    encoded = encoder.encode([one.pixels for one in asked], token_bytes=token_bytes)
+    encoded = index.encode_pictures([one.pixels for one in asked])
     queries = combine([[one] for one in encoded], token_dim=gallery.tokens.token_dim)
     _, found_QK = gallery.buckets.search(queries.vectors, min(num_candidates + 1, gallery.buckets.num_images))
     rows_QK = without_self(found_QK, np.array([one.row for one in asked]))
@@ -80,14 +78,17 @@ def judged_examples(
         relevant=torch.from_numpy(relevant_QK),
         counts=torch.from_numpy(counts_QK),
         num_relevant=torch.from_numpy(relevant_QK.sum(1)),
-        feedback=_feedback(index, said, asked, queries.vectors, rows_QK, documents.vectors[candidates_QK]),
+        feedback=_feedback(
+            gallery, index.embedder, said, asked, queries.vectors, rows_QK, documents.vectors[candidates_QK]
+        ),
     )
     return examples, failures
 
 
-def _readable(index: "Index", said: "pd.DataFrame", row_of: Mapping[str, int]) -> tuple[list[_Asked], list[str]]:
+def _readable(
+    gallery: Gallery, said: "pd.DataFrame", row_of: Mapping[str, int], image_size: int
+) -> tuple[list[_Asked], list[str]]:
     """Of each user the queries with verdicts of both kinds; and a line for each whose picture cannot be read."""
-    catalog = index._open_gallery().catalog
     asked, failures = [], []
     for (user, query), mine in said.groupby(["user", "query"], sort=False):
         row = row_of.get(query, -1)
@@ -97,9 +98,9 @@ def _readable(index: "Index", said: "pd.DataFrame", row_of: Mapping[str, int]) -
         verdicts.pop(row, None)  # that a picture is what was looked for with itself teaches nothing
         if len(set(verdicts.values())) < 2:
             continue
-        picture = catalog.row(row)["uri"] if row >= 0 else mine["query_image"].dropna().iloc[-1]
+        picture = gallery.catalog.row(row)["uri"] if row >= 0 else mine["query_image"].dropna().iloc[-1]
         try:
-            pixels = pixels_of(picture, index.embedder.image_size)
+            pixels = pixels_of(picture, image_size)
         except ImageError as error:
             failures.append(f"{query}: {error}")
         else:
@@ -116,7 +117,8 @@ def _bring_in(rows_K: np.ndarray, verdicts: Mapping[int, bool]) -> None:
 
 
 def _feedback(
-    index: "Index",
+    gallery: Gallery,
+    embedder: Any,
     said: "pd.DataFrame",
     asked: Sequence[_Asked],
     vectors_QD: np.ndarray,
@@ -130,7 +132,7 @@ def _feedback(
     for user in dict.fromkeys(users.tolist()):
         (mine,) = np.nonzero(users == user)
         of_user = said[said["user"] == user]
-        judgments = judgments_of(of_user, index._open_gallery(), index.embedder, encoded)
+        judgments = judgments_of(of_user, gallery, embedder, encoded)
         queries_QD = torch.from_numpy(vectors_QD[mine])
         own_QJ = np.stack([(of_user["query"] == asked[number].query).to_numpy() for number in mine])
         of_mine = feedback_features(
