@@ -34,7 +34,7 @@ def draw(
     )
 
 
-def sentence(queries: Sequence[str], num_hits: int, crop: Crop | None, asked: Mapping[str, Any]) -> str:
+def sentence(queries: Sequence[str], num_hits: int, crop: "Crop | None", asked: Mapping[str, Any]) -> str:
     """What the sheet shows: how many hits, and for what."""
     page = f" from {asked['offset'] + 1} on" if asked["offset"] else ""
     parts = [
