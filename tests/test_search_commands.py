@@ -85,6 +85,20 @@ def test_an_id_of_the_index_is_a_query(spyglass, built, index):
     assert less.ids == ids(index.search(png(3), subtract=[png(4)]))
 
 
+def test_a_column_that_bears_the_name_of_a_field_of_hits(spyglass, tmp_path):
+    photos = write_pngs(tmp_path / "photos", range(2))
+    head = "path,score,rank,names,source_score,title"
+    (tmp_path / "p.csv").write_text(f"{head}\n{photos}/000.png,5,7,n,s,t\n{photos}/001.png,6,8,n,s,t\n")
+    index = Index.create(tmp_path / "p.index", ToyEmbedder())
+    index.add(tmp_path / "p.csv", num_workers=0)
+    answer = spyglass("search", photos / "000.png", "--index", index.path, "--where", "score = 5", "--json")
+    (hit,) = answer.json["hits"]
+    assert (hit["rank"], hit["names"], hit["score"] < 5) == (1, [], True)
+    users = {name: hit[name] for name in [*hit][list(hit).index("names") + 1 :]}
+    columns = {"source_rank": 7, "source_names": "n", "source_source_score": 5, "source_score": "s", "title": "t"}
+    assert users == columns
+
+
 @pytest.mark.parametrize("how", ["--json", "--paths-only", "--batch"])
 def test_where_nothing_is_grouped_it_is_said(spyglass, bare, how):
     query = bare.parent / "photos" / "000.png"

@@ -31,10 +31,19 @@ def hits_record(query: str | Sequence[str], took_ms: float, hits: Sequence["Hit"
 
 
 def hit_record(hit: "Hit") -> dict[str, Any]:
-    """A hit as a flat record: its own fields first, then the catalog's other columns."""
+    """A hit as a flat record: its own fields first, then the catalog's other columns.
+
+    A column that bears a field's name comes as `source_` and that name.
+    """
     names = ("rank", "id", "uri", "score", "similarity", "dim", "label", "similarity_rank", "names")
     own = {name: getattr(hit, name) for name in names}
-    return own | {name: value for name, value in hit.columns.items() if name not in own}
+    columns = {}
+    for name, value in hit.columns.items():
+        shown = name
+        while shown in own or (shown != name and shown in hit.columns):
+            shown = f"source_{shown}"
+        columns[shown] = value
+    return own | columns
 
 
 def hits_text(hits: Sequence["Hit"], *, with_id: bool = True) -> str:
