@@ -95,6 +95,16 @@ class Visitor:
         """The cards of the page's grids."""
         return self.page.locator(".card")
 
+    def card_boxes(self) -> list[dict[str, float]]:
+        """Of each card where it lies, in px from the corner of the window, and how wide it is within and without."""
+        return self.page.eval_on_selector_all(
+            ".card",
+            """cards => cards.map((card) => {
+                const { left, right, top, bottom, width } = card.getBoundingClientRect();
+                return { left, right, top, bottom, width: Math.ceil(width), inner: card.scrollWidth };
+            })""",
+        )
+
     def act(self, number: int, action: str) -> None:
         """Click on what a card offers: "only", "more", "less", "relevant", "irrelevant" or "details"."""
         self.cards().nth(number).locator(f"[data-action={action}]").click()

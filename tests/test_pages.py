@@ -279,6 +279,16 @@ def test_looks(visit, path):
     visitor.page.wait_for_selector(".card")
     for width in (390, 1280):
         visitor.shoot(f"look{path.replace('/', '-').rstrip('-')}", width=width)
+        boxes = visitor.card_boxes()
+        assert boxes and all(box["left"] >= 0 and box["right"] <= width for box in boxes), boxes
+        # Neither over each other nor squeezed: what is on a card can be seen and clicked.
+        assert all(box["width"] >= 80 and box["inner"] <= box["width"] for box in boxes), boxes
+        assert not any(_overlap(one, other) for number, one in enumerate(boxes) for other in boxes[:number])
+
+
+def _overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    is_beside = one["right"] <= other["left"] + 1 or other["right"] <= one["left"] + 1
+    return not (is_beside or one["bottom"] <= other["top"] + 1 or other["bottom"] <= one["top"] + 1)
 
 
 def test_real_photos(browser, shared, shots, tmp_path, embedder):
