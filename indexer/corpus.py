@@ -18,7 +18,7 @@ from retrieval.images import IMAGE_SUFFIXES
 
 __all__ = [
     *("MAX_IMAGE_BYTES", "PARENT", "Item", "container", "count", "holds_many", "is_folder", "is_gone", "is_inside"),
-    *("read", "read_image", "refuse_missing"),
+    *("read", "read_image"),
 ]
 
 _READERS: dict[str, Callable[[Origin, str | None], Iterator[Item]]] = {
@@ -39,7 +39,7 @@ def read(source: str | Path, *, label_from: str | None = None, exclude_dirs: Col
     `SourceError`, `UsageError` or `MissingExtraError` at once; a remote table or archive, which is fetched when its
     turn comes, says then what is wrong with it, as an item's `problem`.
     """
-    refuse_missing(source)
+    _refuse_missing(source)
     if is_url(str(source)):
         return _read_remote(str(source), label_from, exclude_dirs)
     path = Path(os.path.abspath(source))
@@ -50,14 +50,6 @@ def read(source: str | Path, *, label_from: str | None = None, exclude_dirs: Col
         _refuse_column(label_from, "an image file")
         return iter([folders.file_item(path, path.name, path.parent.name, label_from)])
     return _reader_of(path, str(source))(Origin.at(path), label_from)
-
-
-def refuse_missing(source: str | Path) -> None:
-    """Raise `SourceError` where there is nothing to index at a path or URL, `MissingExtraError`, `UsageError`."""
-    if is_url(str(source)):
-        remote.refuse_missing(str(source))
-    elif not Path(source).exists():
-        raise SourceError(f"expected a folder or file to index, found nothing at {source}; check the path")
 
 
 def count(source: str | Path, *, exclude_dirs: Collection[str] = ()) -> int | None:
@@ -120,6 +112,14 @@ def is_gone(uri: str) -> bool:
     except (OSError, ValueError):  # no permission, a disk in trouble: that is not to say that there is nothing
         return False
     return False
+
+
+def _refuse_missing(source: str | Path) -> None:
+    """Raise `SourceError` where there is nothing to index at a path or URL, `MissingExtraError`, `UsageError`."""
+    if is_url(str(source)):
+        remote.refuse_missing(str(source))
+    elif not Path(source).exists():
+        raise SourceError(f"expected a folder or file to index, found nothing at {source}; check the path")
 
 
 def _inside(uri: str) -> re.Match | None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,25 @@ def test_an_emptied_source_is_refused_in_one_line(spyglass, photos):
 def test_wrong_usage(spyglass, arguments):
     code, out, err = spyglass("index", *arguments)
     assert (code, out) == (2, "") and err.startswith("error: expected ") and err.count("\n") == 1
+
+
+def test_a_mistake_leaves_no_index_behind(spyglass, photos, tmp_path):
+    (tmp_path / "notes.txt").write_text("Dear Sir")
+    (tmp_path / "p.csv").write_text(f"place,colour\n{photos}/000.png,red\n")
+    shutil.rmtree(tmp_path / "p.index")
+    mistakes = [
+        (2, (photos, "--label-from", "colour")),
+        (2, (photos, tmp_path / "p.csv")),
+        (1, (tmp_path / "notes.txt",)),
+        (1, ("--retry-failed",)),
+    ]
+    for code, arguments in mistakes:
+        answer = spyglass("index", *arguments)
+        assert (answer.code, answer.out) == (code, "") and answer.err.startswith("error: expected "), arguments
+        assert not (tmp_path / "p.index").exists(), arguments
+    assert "make one with: spyglass index PICTURES --index" in answer.err
+    answer = spyglass("index", photos, "--index-type", "Flat", "--tokens", 512)
+    assert answer.code == 0 and "6 added" in answer.out
 
 
 CHILD = """

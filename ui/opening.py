@@ -21,12 +21,18 @@ def open_index(
     `MismatchError` where another does.
     """
     from indexer import Index
+
+    refuse_missing(folder)
+    return Index.open(folder, _loaded(model, device), device=device.value, snapshot=snapshot)
+
+
+def refuse_missing(folder: Path) -> None:
+    """Raise `IndexFolderError`, with the command that makes one, where there is no index in `folder`."""
     from indexer.storage import manifest
 
     if not manifest.exists(folder):
         make = shlex.join(["spyglass", "index", "PICTURES", "--index", str(folder)])
         raise IndexFolderError(f"expected an index at {folder}, found none; make one with: {make}")
-    return Index.open(folder, _loaded(model, device), device=device.value, snapshot=snapshot)
 
 
 def open_or_create(

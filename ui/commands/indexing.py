@@ -6,7 +6,7 @@ import typer
 
 from retrieval.errors import UsageError
 from ui.endings import SKIPPED
-from ui.opening import open_or_create
+from ui.opening import open_or_create, refuse_missing
 from ui.options import AsJson, BatchSize, Device, IndexFolder, OnDevice, OnError, Workers
 from ui.printing import one_line, shows_bars
 
@@ -95,9 +95,11 @@ def index(
     if bool(sources) == retry_failed:
         got = "both" if retry_failed else "neither"
         raise UsageError(f"expected sources or --retry-failed, got {got}; name a folder of pictures, for example")
+    # Seen to before an index is made, so that a mistake leaves nothing behind.
     for source in sources:
-        # Seen to before an index is made, so that a typing error leaves nothing behind.
-        corpus.refuse_missing(source)
+        corpus.read(source, label_from=label_from, exclude_dirs=exclude_dir or ())
+    if retry_failed:
+        refuse_missing(index)
     target = open_or_create(index, model, device, index_type=index_type, token_bytes=token_bytes)
     report = target.add(
         *sources,
