@@ -122,6 +122,20 @@ def test_judgments_are_kept_and_shown_at_once(workbench, index):
     assert workbench.judged(QueryState(like=("red/0.png",)), user="ann")["grey/0.png"] is True
 
 
+def test_judgments_are_counted_and_read_once(workbench, index, monkeypatch):
+    assert workbench.judgment_counts() == (0, 0, 0)
+    for image, relevant, user in (("red/1.png", True, "ann"), ("red/1.png", False, "ann"), ("red/1.png", True, "bob")):
+        index.record_feedback("red/0.png", image, relevant, user=user)
+    index.record_feedback("blue/0.png", "red/1.png", False)
+    read, reads = Index.feedback, []
+    monkeypatch.setattr(Index, "feedback", lambda self: reads.append(1) or read(self))
+    said = index.feedback()
+    for _ in range(3):
+        assert workbench.judgment_counts() == (int(said["relevant"].sum()), int((~said["relevant"]).sum()), 2)
+        workbench.judged(QueryState(like=("red/0.png",)))
+    assert workbench.judgment_counts() == (1, 2, 2) and len(reads) == 2  # ours, and the page's
+
+
 def test_pictures_by_reference(workbench):
     ref = upload_ref(workbench.pictures.uploads.add(png(5)))
     pictures = workbench.pictures

@@ -2,11 +2,19 @@
 
 import threading
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from indexer import Index
     from indexer.feedback import Judgment
+
+
+class Counts(NamedTuple):
+    """How many judgments stand, by what they say, and of how many queries."""
+
+    num_relevant: int
+    num_irrelevant: int
+    num_queries: int
 
 
 class Judgments:
@@ -25,17 +33,31 @@ class Judgments:
             self._said.setdefault((judgment.user, judgment.query), {})[judgment.image] = judgment.relevant
 
     def of(self, index: "Index", name: str | None, query: Hashable, user: str) -> dict[str, bool]:
-        """What `user` said of images, by their ids, to the query of this name, or else of that key."""
+        """What `user` said of images, by their ids, to the query of this name, or else of that key.
+
+        Raises `DamagedError`.
+        """
         with self._lock:
-            files = _files(index)
-            if files != self._seen:
-                said = index.feedback()
-                self._said = {}
-                columns = (said[name] for name in ("user", "query", "image", "relevant"))
-                for judged_by, asked, image, relevant in zip(*columns, strict=True):
-                    self._said.setdefault((judged_by, asked), {})[image] = bool(relevant)
-                self._seen = files
+            self._refresh(index)
             return dict(self._said.get((user, name or self._names.get(query, "")), {}))
+
+    def counts(self, index: "Index") -> Counts:
+        """Of all users; raises `DamagedError`."""
+        with self._lock:
+            self._refresh(index)
+            verdicts = [relevant for images in self._said.values() for relevant in images.values()]
+            queries = {query for _, query in self._said}
+        return Counts(sum(verdicts), len(verdicts) - sum(verdicts), len(queries))
+
+    def _refresh(self, index: "Index") -> None:
+        files = _files(index)
+        if files != self._seen:
+            said = index.feedback()
+            self._said = {}
+            columns = (said[name] for name in ("user", "query", "image", "relevant"))
+            for judged_by, asked, image, relevant in zip(*columns, strict=True):
+                self._said.setdefault((judged_by, asked), {})[image] = bool(relevant)
+            self._seen = files
 
 
 def _files(index: "Index") -> tuple:

@@ -40,17 +40,16 @@ def show() -> None:
 def _show_counts(workbench: Workbench) -> None:
     view = workbench.view
     try:
-        judgments = view.index.feedback()
+        judged = workbench.judgment_counts()
     except SpyglassError as error:
         st.warning(str(error), icon=":material/error:")
         return
-    num_up = int(judgments["relevant"].sum())
     figures = {
         "pictures with a label": f"{sum(view.overview.labels.values()):,}",
         "labels": f"{len(view.overview.labels):,}",
-        "thumbs up": f"{num_up:,}",
-        "thumbs down": f"{len(judgments) - num_up:,}",
-        "queries judged": f"{judgments['query'].nunique():,}",
+        "thumbs up": f"{judged.num_relevant:,}",
+        "thumbs down": f"{judged.num_irrelevant:,}",
+        "queries judged": f"{judged.num_queries:,}",
     }
     with st.container(horizontal=True, gap="small"):
         for name, value in figures.items():

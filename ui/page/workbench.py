@@ -19,7 +19,7 @@ from retrieval.images import read_pixels
 from ui.latest import Latest
 from ui.page.adding import Adding
 from ui.page.filters import allowed
-from ui.page.judgments import Judgments
+from ui.page.judgments import Counts, Judgments
 from ui.page.pictures import Pictures
 from ui.page.query_state import QueryState, image_of, image_ref, upload_of
 from ui.page.training import Training, TrainingOptions
@@ -157,6 +157,10 @@ class Workbench:
     def judged(self, state: QueryState, *, user: str = "") -> dict[str, bool]:
         """What this user has said of the images, by their ids, as answers to the query's first picture."""
         return self._judgments.of(self._view.index, _own_name(state), (state.like[0], state.crop), user)
+
+    def judgment_counts(self) -> Counts:
+        """How much was judged so far; raises `DamagedError`."""
+        return self._judgments.counts(self.view.index)
 
     def add(self, source: str, *, label_from: str | None = None) -> None:
         """Begin to add what a source holds, on the side; raises `SourceError` where there is nothing.
