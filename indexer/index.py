@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from indexer import own_model
+from indexer import arguments, own_model
 from indexer.storage import manifest, snapshots
 from indexer.storage.durable import sole_writer
 from indexer.storage.manifest import LOCK, WIDTHS, Manifest
@@ -67,15 +67,16 @@ class Index:
     ) -> "Index":
         """Make an empty index for the vectors of `embedder`, in a folder that is empty or not there yet.
 
-        `widths` are the lengths of the buckets, rising to the embedder's own last one; `dtype` "float16" or "float32"
-        is how vectors are stored. `index_type` is how they are searched: "Flat" compares them all, another FAISS
-        factory string ("HNSW32") builds that over each large bucket of a segment, "auto" does where that pays
-        (`indexer.vectors.approximating`). `token_bytes`, 0 to 4096, of an image's local tokens are kept for reranking.
-        Raises `IndexFolderError` or `UsageError`.
+        That may also be the name or the folder of one, here as in `open` and `reencode`. `widths` are the lengths of
+        the buckets, rising to the embedder's own last one; `dtype` "float16" or "float32" is how vectors are stored.
+        `index_type` is how they are searched: "Flat" compares them all, another FAISS factory string ("HNSW32") builds
+        that over each large bucket of a segment, "auto" does where that pays (`indexer.vectors.approximating`).
+        `token_bytes`, 0 to 4096, of an image's local tokens are kept for reranking. Raises `IndexFolderError`,
+        `UsageError`, or `WeightsError` for the name of no model.
         """
         from indexer.changes import creating
 
-        path = Path(path)
+        path, embedder = Path(path), own_model.given(embedder, "auto")
         state = creating.create(
             path, embedder, widths=widths, dtype=dtype, index_type=index_type, token_bytes=token_bytes
         )
@@ -96,6 +97,7 @@ class Index:
         path = Path(path)
         state = manifest.read(path) if snapshot is None else snapshots.read(path, snapshot)
         if embedder is not None:
+            embedder = own_model.given(embedder, device)
             own_model.refuse_other(path, state.model, embedder)
         return cls(path, state, embedder, device, is_pinned=snapshot is not None)
 
@@ -157,6 +159,10 @@ class Index:
         from indexer.changes.add_config import AddConfig
         from indexer.ingest import Ingest
 
+        arguments.check_sources(sources)
+        if not sources and not retry_failed:
+            raise UsageError("expected sources or retry_failed, got neither; name a folder of pictures, for example")
+        arguments.check_integers(num_workers=num_workers, batch_size=batch_size)
         config = AddConfig(
             label_from=label_from,
             exclude_dirs=tuple(exclude_dirs),
@@ -195,6 +201,7 @@ class Index:
         from indexer.changes.add_tokens import AddTokensConfig, TokensRun
         from indexer.changes.creating import token_bytes_of
 
+        arguments.check_integers(num_workers=num_workers, batch_size=batch_size)
         config = AddTokensConfig(
             token_bytes=token_bytes_of(self.embedder, token_bytes),
             batch_size=batch_size,
@@ -234,6 +241,7 @@ class Index:
         """
         from indexer.changes.reencoding import ReencodeConfig, Reencoding
 
+        arguments.check_integers(num_workers=num_workers, batch_size=batch_size)
         config = ReencodeConfig(
             drop_missing=drop_missing,
             batch_size=batch_size,
@@ -243,6 +251,8 @@ class Index:
         )
         if embedder is None:
             embedder = own_model.load(self.path, self._manifest.model, self._device)
+        else:
+            embedder = own_model.given(embedder, self._device)
         with sole_writer(self.path / LOCK):
             run = Reencoding(self.path, embedder, config)
             report = run.run()
@@ -260,6 +270,7 @@ class Index:
         """
         from indexer.changes import removing
 
+        ids = arguments.names_of(ids)
         with sole_writer(self.path / LOCK):
             state, num_removed = removing.remove(self.path, ids, where)
         self._move_to(state)
@@ -346,6 +357,7 @@ class Index:
         """The hits of each query, as `search` gives them with the same `options`; faster than one by one."""
         from indexer.searching.search_config import SearchConfig
 
+        arguments.check_several(queries)
         config = SearchConfig(**options)
         return self._unswept(lambda: self._open_searcher().search(queries, config))
 
@@ -358,6 +370,7 @@ class Index:
         from indexer.searching import foreseen
         from indexer.searching.search_config import SearchConfig
 
+        arguments.check_several(pictures)
         config = SearchConfig(**options)
         self._unswept(lambda: foreseen.check(self._open_catalog(), self._model, pictures, config))
         self._unswept(lambda: self._open_searcher().check(config))
@@ -374,6 +387,8 @@ class Index:
         `crop` keeps that part of each. A picture that cannot be had is raised as `ImageError`, `UsageError` or
         `MismatchError` (`on_error` "stop"), or that error stands in its place ("skip").
         """
+        arguments.check_several(pictures)
+        arguments.check_crop(crop)
         return self._unswept(lambda: self._open_searcher().encode(pictures, crop, on_error))
 
     def explain(
@@ -389,6 +404,11 @@ class Index:
         `image` is a hit or an id. Its picture is read again: no index keeps where its tokens lie. Raises `ImageError`
         where that is gone, and what `search` raises.
         """
+        from indexer.searching.hits import Hit
+
+        arguments.check_crop(crop)
+        if not isinstance(image, Hit):
+            arguments.check_id(image)
         return self._open_searcher().explain(query, image, ranker, crop)
 
     def near_duplicates(
@@ -474,6 +494,7 @@ class Index:
         """
         from indexer.searching import browsing
 
+        arguments.check_integers(num_images=num_images, seed=seed, offset=offset)
         return browsing.sample(self._open_gallery(), num_images, where, seed, offset)
 
     def embedding_map(self, num_images: int = 2000, *, seed: int = 0) -> "pd.DataFrame":
@@ -483,6 +504,7 @@ class Index:
         """
         from indexer.searching import browsing
 
+        arguments.check_integers(num_images=num_images, seed=seed)
         return browsing.embedding_map(self._open_gallery(), num_images, seed)
 
     def failures(self) -> list[dict[str, str]]:
@@ -531,6 +553,7 @@ class Index:
 
     def row(self, image_id: str) -> dict[str, Any] | None:
         """What the catalog says of one image, by column name; None where the index has none of that id."""
+        arguments.check_id(image_id)
         catalog = self._open_gallery().catalog
         number = catalog.number_of(image_id)
         return None if number is None else catalog.row(number)

@@ -1,12 +1,13 @@
 """The model that an index was made with: loaded from where it lay then, or taken as it is named now."""
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from indexer.storage.records import Model
-from retrieval.errors import MismatchError, WeightsError
+from retrieval.errors import MismatchError, UsageError, WeightsError
 
 
 def load(folder: Path, model: Model, device: str) -> Any:
@@ -26,6 +27,17 @@ def load(folder: Path, model: Model, device: str) -> Any:
             f"expected the model of {folder} at {model.name}, where it was, found no folder there; say where it lies "
             f"now with --model DIR, or once and for all with: {keep} DIR"
         ) from None
+
+
+def given(embedder: Any, device: str) -> Any:
+    """An embedder as it is, or the one of a name or folder; raises `UsageError` for what is neither, `WeightsError`."""
+    if isinstance(embedder, str | os.PathLike):
+        from retrieval import Embedder
+
+        return Embedder.load(embedder, device=device)
+    if not hasattr(embedder, "fingerprint"):
+        raise UsageError(f"expected an embedder, or the name or folder of one, got {embedder!r}; see Embedder.load")
+    return embedder
 
 
 def refuse_other(folder: Path, model: Model, embedder: Any) -> None:

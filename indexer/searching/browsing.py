@@ -26,6 +26,8 @@ def sample(
 
 def embedding_map(gallery: Gallery, num_images: int, seed: int) -> "pd.DataFrame":
     """Rows of the catalog with a place each: see `Index.embedding_map`."""
+    if num_images < 0:
+        raise UsageError(f"expected num_images of at least 0, got {num_images}")
     rows = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(gallery.catalog.live))[:num_images])
     table = gallery.catalog.take(rows).to_pandas()
     places_N2 = principal_plane(gallery.vectors(rows)) if len(rows) else np.zeros((0, 2))

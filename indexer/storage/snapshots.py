@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from indexer.arguments import check_integers
 from indexer.storage import manifest
 from indexer.storage.durable import writing
 from indexer.storage.manifest import HISTORY, Manifest
@@ -37,6 +38,7 @@ def versions(folder: Path) -> list[int]:
 
 def read(folder: Path, version: int) -> Manifest:
     """The state `version` of an index; raises `UsageError` where the history has none such, or `DamagedError`."""
+    check_integers(snapshot=version)
     current = manifest.read(folder)
     if version == current.version:
         return current
