@@ -364,8 +364,18 @@ class Index:
     def check_search(self, pictures: Sequence[Any] = (), **options: Any) -> None:
         """Raise what a search for these pictures with these `options` would, as far as it shows beforehand.
 
-        That is before the model is loaded and before a picture is read: a wrong option, filter or column, a file or an
-        id that is not there, which need neither torch nor FAISS; then a ranker that is none.
+        That is before the model is loaded and before a picture is read: what `check_by_catalog` tells, then a ranker
+        that is none.
+        """
+        from indexer.searching.search_config import SearchConfig
+
+        self.check_by_catalog(pictures, **options)
+        self._unswept(lambda: self._open_searcher().check(SearchConfig(**options)))
+
+    def check_by_catalog(self, pictures: Sequence[Any] = (), **options: Any) -> None:
+        """Raise what a search would for a wrong option, filter or column, a file or an id that is not there.
+
+        That needs neither torch nor FAISS, nor does it matter where the model lies.
         """
         from indexer.searching import foreseen
         from indexer.searching.search_config import SearchConfig
@@ -373,7 +383,6 @@ class Index:
         arguments.check_several(pictures)
         config = SearchConfig(**options)
         self._unswept(lambda: foreseen.check(self._open_catalog(), self._model, pictures, config))
-        self._unswept(lambda: self._open_searcher().check(config))
 
     def uri_of(self, name: str) -> str:
         """Where the picture lies that a str means in a query: at that very path, or that of the image of this id."""

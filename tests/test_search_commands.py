@@ -204,14 +204,18 @@ def test_what_the_catalog_tells_is_said_before_anything_slow_is_imported(built):
         ["search", query, *at, "--where", "prise > 3"],
         ["search", query, *at, "--group-by", "prise"],
         ["search", "nowhere.png", *at],
+        ["search", "nowhere.png", *at, "--model", "default"],
+        ["search", query, *at, "--where", "prise > 3", "--model", "default"],
         ["search", query, *at, "--subtract", "nobody"],
         ["search", query, "--index", "nowhere.index"],
     )
-    assert apart.codes == [2, 2, 1, 1, 1] and not apart.modules & {"torch", "faiss"}
+    assert apart.codes == [2, 2, 1, 1, 2, 1, 1] and not apart.modules & {"torch", "faiss"}
     complaints = (
         "did you mean the column 'price'",
         "did you mean 'price'",
         "at nowhere.png",
+        "at nowhere.png",
+        "did you mean the column 'price'",
         "at nobody",
         "an index at",
     )

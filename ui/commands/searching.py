@@ -102,8 +102,11 @@ def search(
         from ui.commands import query_list
 
         listed = query_list.read(batch)
+    named = [*queries, *asked["subtract"]]
+    if model is not None:  # which is loaded as the index is opened
+        open_index(index, snapshot=snapshot).check_by_catalog(named, **asked)
     target = open_index(index, device, model=model, snapshot=snapshot)
-    target.check_search([*queries, *asked["subtract"]], **asked)
+    target.check_search(named, **asked)
     if listed is not None:
         from ui.commands import batch_search
 
