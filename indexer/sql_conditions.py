@@ -71,6 +71,8 @@ def rows_where(condition: str, num_rows: int, names: Sequence[str], column: Call
 
     if not is_unicode(condition):
         raise _refused("one that is no text", condition)
+    if not condition.strip():
+        raise _refused("an empty one", condition)
     with _sandbox() as sandbox:
         try:
             used = {name: column(name) for name in _columns_of(sandbox, condition, names)}

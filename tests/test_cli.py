@@ -366,6 +366,17 @@ def test_a_reader_that_has_seen_enough_is_no_error(built):
     assert ended.stderr == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"], ["--version"]])
+def test_an_answer_that_cannot_be_written_is_one_line(built, arguments):
+    words = ["spyglass", *arguments, *(["--index", str(built)] if arguments[0] == "info" else [])]
+    script = f"import sys; sys.argv = {words!r}; from ui.cli import main; main()"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    message = b"error: expected to write to stdout, but cannot: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (1, message)
+
+
 @pytest.mark.parametrize(
     "command", [["--help"], ["info"], ["info", "--json"], ["verify"], ["search", "--help"], ["snapshots"]]
 )

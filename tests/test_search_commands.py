@@ -128,7 +128,7 @@ def test_pages_weights_groups_and_diversity(spyglass, built, index):
 
 def test_the_feedback_of_a_user_that_nobody_reads(spyglass, built, caplog):
     query = ("search", built.parent / "photos" / "003.png", "--index", built, "--user", "ann", "--paths-only")
-    for more, why in ((("--ranker", "deaf"), "the ranker .*deaf never learned"), ((), "nothing is re-ranked")):
+    for more, why in ((("--ranker", "deaf"), "the ranker deaf never learned"), ((), "nothing is re-ranked")):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             assert spyglass(*query, *more).code == 0
@@ -166,6 +166,11 @@ def test_metadata_that_no_ranker_reads(spyglass, built, caplog):
         (["Q", "--subtract", "nobody"], 1, "expected a picture at nobody, but cannot read it"),
         (["Q", "--where", "colour = 'red'"], 2, "expected an SQL condition over id, uri"),
         (["Q", "--where", "true; DROP TABLE catalog"], 2, "expected one SQL condition of columns"),
+        (
+            ["Q", "--where", " "],
+            2,
+            "expected one SQL condition of columns, comparisons and plain functions, got an empty",
+        ),
         (["Q", "--group-by", "colour"], 2, "expected a column, one of id, uri"),
         (["Q", "--group-size", "3"], 2, "expected --group-size together with --group-by, got 3 alone"),
         (["Q", "--min-score", "nan"], 2, "expected --min-score as a number, got nan"),

@@ -1,6 +1,9 @@
 """How a command ends: its exit code, and the one line on stderr that says what went wrong.
 
 0 done, 1 failed, 2 wrong usage, 3 done but some images were skipped, 4 index and model do not match, 130 interrupted.
+
+What is not there is 1 where it was to be read from a file or folder of its own: a picture, a source, an index, a model,
+a ranker. It is 2 where only the index could have it: an id, a column, a snapshot.
 """
 
 import os
@@ -35,18 +38,31 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         return _complain(str(error), WRONG_USAGE)
     except SpyglassError as error:
         return _complain(str(error), FAILED)
-    except BrokenPipeError:
-        # The reader of our output (`| head`) has seen enough; Python's flush at exit must not complain about it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output (`| head`) has seen enough
+        _give_up_stdout()
         return FAILED
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError) and _is_of_printing(error):
+            _give_up_stdout()
+            return _complain(f"expected to write to stdout, but cannot: {error.strerror or error}", FAILED)
         hint = "" if _debugging() else "; set SPYGLASS_DEBUG=1 to see the traceback"
         return _complain(f"unexpected {type(error).__name__}: {str(error) or 'no message'}{hint}", FAILED)
     if code == INTERRUPTED:  # Typer hands on most interruptions as their exit code
         print("interrupted; what was saved before stays", file=sys.stderr)
     return code
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether it was raised by what writes to stdout: such an error bears no name of a file."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code in (typer.echo.__code__, exit_code_of.__code__)
+
+
+def _give_up_stdout() -> None:
+    """Python's flush at exit must not complain once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, code: int) -> int:

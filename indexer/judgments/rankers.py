@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.judgments import ranker_choice, ranker_folders
+from indexer.own_model import is_folder
 from indexer.storage.records import Model
 from retrieval.errors import MismatchError, UsageError, WeightsError
 from retrieval.nearest_name import did_you_mean
@@ -25,7 +26,7 @@ class Rankers:
     def default(self) -> Ranker | None:
         """The ranker beside the weights of the index's model, shipped or a folder; None where there is none for it."""
         place = ranker_folders.beside(self._model.name)
-        ranker = None if place is None else self._load(place)
+        ranker = None if place is None else self._load(place, self._model.name)
         return ranker if ranker is not None and ranker.embedder == self._model.fingerprint else None
 
     def in_use(self) -> Ranker | None:
@@ -37,7 +38,7 @@ class Rankers:
         if name is None:
             return self.default()
         place = self._place_of(name)
-        ranker = None if place is None else self._load(place)
+        ranker = None if place is None else self._load(place, name)
         if ranker is not None and ranker.embedder == self._model.fingerprint:
             return ranker
         default = self.default()
@@ -86,10 +87,13 @@ class Rankers:
                 f"expected the name of a ranker of {self._folder} ({there_are}), or a folder with its config.json and "
                 f"model.safetensors, got {name!r}{did_you_mean(name, known)}"
             )
-        return self._load(place)
+        return self._load(place, name)
 
-    def _load(self, folder: Path) -> Ranker:
+    def _load(self, folder: Path, name: str) -> Ranker:
+        """The ranker in `folder`, which goes by `name` where that is no folder itself."""
         written = ranker_folders.written(folder)  # of what has no weights, the loading below tells what is wrong
         if folder not in self._loaded or self._loaded[folder][0] != written:
-            self._loaded[folder] = written, Ranker.load(folder)
+            ranker = Ranker.load(folder)
+            ranker.name = ranker.name if is_folder(name) or Path(name).is_dir() else name
+            self._loaded[folder] = written, ranker
         return self._loaded[folder][1]
