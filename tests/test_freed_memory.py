@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from ui import freed_memory
+from retrieval import freed_memory
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from ui.freed_memory import keep_freed_memory
+from retrieval.freed_memory import keep_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()

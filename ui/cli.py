@@ -13,6 +13,7 @@ import typer
 
 from retrieval import __version__
 from retrieval.errors import DamagedError
+from retrieval.freed_memory import keep_freed_memory
 from ui.commands import (
     compacting,
     exporting,
@@ -32,7 +33,6 @@ from ui.commands import (
     tokens,
 )
 from ui.endings import FAILED, exit_code_of
-from ui.freed_memory import keep_freed_memory
 from ui.opening import open_index
 from ui.option_names import CommandLine
 from ui.options import AsJson, IndexFolder, OfSnapshot

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from indexer import Index
 from indexer.searching import reranking
-from ui.freed_memory import keep_freed_memory
+from retrieval.freed_memory import keep_freed_memory
 
 NUM_QUERIES, NUM_ROUNDS = 32, 5
 

@@ -16,7 +16,8 @@ _LARGE = (2**30, 2**25)  # bytes; older versions of glibc refuse more than the s
 def keep_freed_memory() -> bool:
     """Let this process keep up to a gigabyte an array instead of giving it back; False where that cannot be asked for.
 
-    The most that it ever holds at one time hardly changes, but it holds that to its end.
+    The commands call it, and a program may, before its first picture: it is a setting of the whole process, so no
+    import makes it. The most that it ever holds at one time hardly changes, but it holds that to its end.
     """
     if not sys.platform.startswith("linux"):
         return False
