@@ -39,10 +39,12 @@ def check_crop(crop: Any) -> None:
         raise UsageError(f"expected crop as x, y, width and height in whole pixels, got {crop!r}")
 
 
-def check_several(pictures: Any) -> None:
-    """Pictures in a list, rather than one alone."""
-    if isinstance(pictures, str | bytes | os.PathLike) or not isinstance(pictures, Iterable):
-        raise UsageError(f"expected pictures in a list, got a {type(pictures).__name__} alone; put it into one")
+def check_several(**lists: Any) -> None:
+    """Each by its name: values in a list, rather than one alone, of which each letter might be taken for a value."""
+    for name, values in lists.items():
+        if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
+            kind = type(values).__name__
+            raise UsageError(f"expected {name} in a list, got one value of type {kind}; put it into a list")
 
 
 def check_columns(metadata: Any) -> None:
@@ -70,4 +72,5 @@ def check_sources(sources: Sequence[Any]) -> None:
     """Paths or URLs, each an argument of its own."""
     for source in sources:
         if not isinstance(source, str | os.PathLike):
-            raise UsageError(f"expected a path or URL as a source, got a {type(source).__name__}; give each on its own")
+            kind = type(source).__name__
+            raise UsageError(f"expected a path or URL as a source, got one of type {kind}; give each on its own")

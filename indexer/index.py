@@ -76,6 +76,7 @@ class Index:
         """
         from indexer.changes import creating
 
+        arguments.check_integers(token_bytes=token_bytes)
         path, embedder = Path(path), own_model.given(embedder, "auto")
         state = creating.create(
             path, embedder, widths=widths, dtype=dtype, index_type=index_type, token_bytes=token_bytes
@@ -160,6 +161,7 @@ class Index:
         from indexer.ingest import Ingest
 
         arguments.check_sources(sources)
+        arguments.check_several(exclude_dirs=exclude_dirs)
         if not sources and not retry_failed:
             raise UsageError("expected sources or retry_failed, got neither; name a folder of pictures, for example")
         arguments.check_integers(num_workers=num_workers, batch_size=batch_size)
@@ -201,7 +203,7 @@ class Index:
         from indexer.changes.add_tokens import AddTokensConfig, TokensRun
         from indexer.changes.creating import token_bytes_of
 
-        arguments.check_integers(num_workers=num_workers, batch_size=batch_size)
+        arguments.check_integers(token_bytes=token_bytes, num_workers=num_workers, batch_size=batch_size)
         config = AddTokensConfig(
             token_bytes=token_bytes_of(self.embedder, token_bytes),
             batch_size=batch_size,
@@ -357,7 +359,7 @@ class Index:
         """The hits of each query, as `search` gives them with the same `options`; faster than one by one."""
         from indexer.searching.search_config import SearchConfig
 
-        arguments.check_several(queries)
+        arguments.check_several(queries=queries)
         config = SearchConfig(**options)
         return self._unswept(lambda: self._open_searcher().search(queries, config))
 
@@ -380,7 +382,7 @@ class Index:
         from indexer.searching import foreseen
         from indexer.searching.search_config import SearchConfig
 
-        arguments.check_several(pictures)
+        arguments.check_several(pictures=pictures)
         config = SearchConfig(**options)
         self._unswept(lambda: foreseen.check(self._open_catalog(), self._model, pictures, config))
 
@@ -396,7 +398,7 @@ class Index:
         `crop` keeps that part of each. A picture that cannot be had is raised as `ImageError`, `UsageError` or
         `MismatchError` (`on_error` "stop"), or that error stands in its place ("skip").
         """
-        arguments.check_several(pictures)
+        arguments.check_several(pictures=pictures)
         arguments.check_crop(crop)
         return self._unswept(lambda: self._open_searcher().encode(pictures, crop, on_error))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toy import ToyEmbedder, png, write_pngs
 
-from indexer import Index
+from indexer import ImageId, Index
 from retrieval import Embedder
 from retrieval.errors import UsageError
 
@@ -33,13 +33,16 @@ def index(tmp_path_factory) -> Index:
         (lambda index: index.search(png(0), metadata=["a"]), r"expected metadata as columns .*, got \['a'\]"),
         (lambda index: index.search(png(0), weights="12"), "expected weights as finite numbers, .* got '12'"),
         (lambda index: index.search(png(0), weights=np.zeros(1)), "expected weights as finite numbers, .* got array"),
-        (lambda index: index.search_many("abc.jpg"), "expected pictures in a list, got a str alone; put it into one"),
-        (lambda index: index.search_many(Path("abc.jpg")), "expected pictures in a list, got a .*Path alone"),
-        (lambda index: index.encode_pictures(png(0)), "expected pictures in a list, got a bytes alone"),
-        (lambda index: index.check_search("abc.jpg"), "expected pictures in a list, got a str alone"),
+        (lambda index: index.search_many("abc.jpg"), "expected queries in a list, got one value of type str; put"),
+        (lambda index: index.search_many(Path("abc.jpg")), "expected queries in a list, got one value of type .*Path"),
+        (lambda index: index.encode_pictures(png(0)), "expected pictures in a list, got one value of type bytes"),
+        (lambda index: index.check_search("abc.jpg"), "expected pictures in a list, got one value of type str"),
         (lambda index: index.add(), "expected sources or retry_failed, got neither"),
-        (lambda index: index.add(["a", "b"]), "expected a path or URL as a source, got a list; give each on its own"),
+        (lambda index: index.add(["a", "b"]), "expected a path or URL as a source, got one of type list; give each"),
+        (lambda index: index.add("a", exclude_dirs="b"), "expected exclude_dirs in a list, got one value of type str"),
         (lambda index: index.add("photos", num_workers="2"), "expected num_workers as an integer, got '2'"),
+        (lambda index: index.search(ImageId(5)), "expected an id, which is a str, got 5"),
+        (lambda index: index.add_tokens(token_bytes="5"), "expected token_bytes as an integer, got '5'"),
         (lambda index: index.add_tokens(batch_size=1.5), "expected batch_size as an integer, got 1.5"),
         (lambda index: index.reencode(5), "expected an embedder, or the name or folder of one, got 5"),
         (lambda index: index.reencode(num_workers="2"), "expected num_workers as an integer, got '2'"),

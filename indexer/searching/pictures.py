@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from indexer.arguments import check_id
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -18,6 +20,9 @@ class ImageId:
     """
 
     id: str
+
+    def __post_init__(self):
+        check_id(self.id)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
