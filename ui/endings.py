@@ -3,7 +3,7 @@
 0 done, 1 failed, 2 wrong usage, 3 done but some images were skipped, 4 index and model do not match, 130 interrupted.
 
 What is not there is 1 where it was to be read from a file or folder of its own: a picture, a source, an index, a model,
-a ranker. It is 2 where only the index could have it: an id, a column, a snapshot.
+a ranker. It is 2 where only the index could have it, an id, a column, a snapshot, and in a judgment's query.
 """
 
 import os
