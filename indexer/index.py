@@ -518,10 +518,10 @@ class Index:
         arguments.check_integers(num_images=num_images, seed=seed)
         return browsing.embedding_map(self._open_gallery(), num_images, seed)
 
-    def failures(self) -> list[dict[str, str]]:
-        """The pictures that could not be read so far: `id, uri, reason, when` of each.
+    def failures(self) -> list[dict[str, Any]]:
+        """The pictures that could not be read so far: `id, uri, reason, when` of each, and what its source said of it.
 
-        Raises `DamagedError`, `IndexFolderError`.
+        That is `source`, `label`, `columns` (a dict) and `listed_in`. Raises `DamagedError`, `IndexFolderError`.
         """
         from indexer.changes import failures
 

@@ -19,7 +19,7 @@ from indexer.buckets import width_of
 from indexer.changes import committing, known_rows, pruning, retrying, tiers
 from indexer.changes.add_config import AddConfig
 from indexer.changes.failures import FAILURES, Failures
-from indexer.changes.ids import free_id
+from indexer.changes.ids import free_id, is_in_place_of
 from indexer.changes.known_rows import Known
 from indexer.changes.metadata_match import says_the_same
 from indexer.changes.pending import Addition, Encoded, Pending
@@ -72,8 +72,9 @@ class Ingest:
         self._num: Counter[str] = Counter()
         self._pending = Pending()
         self._seen: dict[str, str] = {}
+        self._own_ids: dict[str, str] = {}  # of those that are kept under another
         self._unread: set[str] = set()
-        self._old_names: dict[str, list[str]] = {}
+        self._old_names: dict[str, list[tuple[str, str]]] = {}
         self._committed_at = time.monotonic()
 
     def run(self, sources: Sequence[str | Path]) -> AddReport:
@@ -129,9 +130,15 @@ class Ingest:
                     self._unread.add(corpus.container(item.uri) if item.breaks_off else item.uri)
                 item_id = free_id(item, self._known.by_id, self._seen)
                 if item_id is not None:
-                    self._seen[item_id] = item.uri
                     known = self._known.by_id.get(item_id)
-                    yield Task(item=replace(item, id=item_id), known_sha256=known.sha256 if known else None)
+                    item = self._under(item, item_id)
+                    yield Task(item=item, known_sha256=known.sha256 if known else None)
+
+    def _under(self, item: Item, item_id: str) -> Item:
+        self._seen[item_id] = item.uri
+        if item_id != item.id:
+            self._own_ids[item_id] = item.id
+        return replace(item, id=item_id)
 
     def _take(self, item: Item, outcome: Outcome) -> None:
         if outcome.problem is not None:
@@ -147,7 +154,10 @@ class Ingest:
 
     def _place(self, item: Item, outcome: Outcome) -> None:
         """Find out whether a picture is known, by its id or by its bytes."""
-        held = None if self._pending.drops(item.id) else self._known.by_id.get(item.id)
+        held = self._held(item.id)
+        if held is not None and held.sha256 != outcome.sha256 and not is_in_place_of(item, held):
+            item = self._beside(item)
+            held = self._held(item.id)
         if held is not None:
             item = self._with_kept_label(item, held)
             if held.sha256 == outcome.sha256 and self._is_as_kept(item, held):
@@ -169,6 +179,17 @@ class Ingest:
         else:
             self._num["duplicates" if is_known else "added"] += 1
 
+    def _held(self, item_id: str) -> Known | None:
+        return None if self._pending.drops(item_id) else self._known.by_id.get(item_id)
+
+    def _beside(self, item: Item) -> Item:
+        """A picture whose id was free only if it was the one that had it, under an id of its own."""
+        del self._seen[item.id]
+        item = replace(item, id=self._own_ids.pop(item.id, item.id))
+        item_id = free_id(item, self._known.by_id, self._seen, may_have_moved=False)
+        assert item_id is not None
+        return self._under(item, item_id)
+
     def _with_kept_label(self, item: Item, held: Known) -> Item:
         # A folder that is read without label_from says nothing of labels, so it takes none away.
         says_nothing = self.config.label_from is None and item.listed_in is None and not corpus.is_inside(item.uri)
@@ -183,11 +204,13 @@ class Ingest:
         if sha256 not in self._old_names:
             # Looked for once: there may be thousands of copies, and those that this run adds are not gone.
             names = [(name, self._known.by_id[name].uri) for name in self._known.ids_of(sha256)]
-            self._old_names[sha256] = [name for name, uri in reversed(names) if corpus.is_gone(uri)]
+            self._old_names[sha256] = [(name, uri) for name, uri in reversed(names) if corpus.is_gone(uri)]
         names = self._old_names[sha256]
         while names:
-            name = names.pop()
-            if name in self._known.by_id and not self._pending.drops(name):
+            name, uri = names.pop()
+            held = self._held(name)
+            # Since it was looked for, another picture may have taken the name.
+            if held is not None and (held.sha256, held.uri) == (sha256, uri):
                 return name
         return None
 

@@ -132,7 +132,13 @@ def _columns_of(sandbox: "duckdb.DuckDBPyConnection", condition: str, columns: S
             used.add(_column_of(part["column_names"], condition, columns))
         elif problem := _problem(part):
             raise _refused(problem, condition)
-    return [name for name in columns if name.casefold() in used]
+    wanted = [name for name in columns if name.casefold() in used]
+    for name in used:
+        alike = [column for column in wanted if column.casefold() == name]
+        if len(alike) > 1:
+            reason = f"SQL does not tell upper from lower case, and there are {' and '.join(alike)}"
+            raise _failed(condition, columns, f"{reason}; rename one, or filter by a mapping in Python or over HTTP")
+    return wanted
 
 
 def _column_of(path: Sequence[str], condition: str, columns: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -401,6 +403,63 @@ def test_a_picture_that_waits_to_be_committed_keeps_no_pixels(index, photos):
 
     addition = Addition(Item(id="a", uri="/a", source="s"), Outcome(sha256="s", pixels=np.zeros((2, 2, 3), np.uint8)))
     assert addition.without_pixels().outcome == Outcome(sha256="s")
+
+
+def test_a_picture_of_another_place_takes_no_name_from_one_whose_disk_is_away(index, photos, tmp_path):
+    add(index, photos)
+    (tmp_path / "photos").rename(tmp_path / "away")
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, seed in (("000.png", 20), ("001.png", 21)):
+        (other / name).write_bytes(png(seed))
+    assert add(index, other) == {"added": 2, "encoded": 2}
+    assert add(index, other) == {"unchanged": 2}
+    assert best(index, 0)[0] == "000.png" and best(index, 20)[0] == "other/000.png"
+    (tmp_path / "away").rename(tmp_path / "photos")
+    assert add(index, photos, other) == {"unchanged": 8}
+
+
+def test_a_folder_that_moved_keeps_its_names_but_for_what_was_changed_too(index, photos, tmp_path):
+    add(index, photos)
+    moved = photos.rename(tmp_path / "moved")
+    (moved / "001.png").write_bytes(png(30))
+    assert add(index, moved) == {"updated": 5, "added": 1, "encoded": 1}
+    assert best(index, 0)[0] == "000.png" and best(index, 30)[0] == "moved/001.png"
+    assert add(index, moved) == {"unchanged": 6}
+
+
+def test_a_name_that_another_picture_has_taken_meanwhile_is_no_old_name(index, photos, tmp_path):
+    first = write_pngs(tmp_path / "first", range(1))
+    shutil.copy(first / "000.png", first / "b.png")
+    add(index, first)
+    shutil.rmtree(first)
+    second, third, fourth = (tmp_path / name for name in ("second", "third", "fourth"))
+    for folder in (second, third, fourth):
+        folder.mkdir()
+    (second / "c.png").write_bytes(png(0))
+    (third / "b.png").write_bytes(png(7))
+    (fourth / "d.png").write_bytes(png(0))
+    add(index, second / "c.png", third / "b.png", fourth / "d.png", batch_size=1, commit_seconds=0)
+    best_of_7, _ = best(index, 7)
+    assert best_of_7.endswith("b.png") and {"c.png", "d.png"} <= {*ids(index)}
+
+
+def test_dates_stay_dates_when_what_failed_is_tried_again(index, tmp_path):
+    path = tmp_path / "shop.parquet"
+    columns = {
+        "taken": [datetime(2021, 5, 1, 10, tzinfo=UTC), datetime(2019, 5, 1, 11, 30, tzinfo=UTC)],
+        "day": [date(2021, 5, 1), date(2019, 5, 1)],
+        "price": [Decimal("1.50"), Decimal("2.25")],
+    }
+    pq.write_table(pa.table({"id": ["a", "b"], "image": [png(1), b""], **columns}), path)
+    assert add(index, path) == {"added": 1, "skipped": 1, "encoded": 1}
+    before = index.catalog().dtypes.to_dict()
+    pq.write_table(pa.table({"id": ["a", "b"], "image": [png(1), png(2)], **columns}), path)
+    assert add(index, retry_failed=True) == {"added": 1, "encoded": 1}
+    assert index.catalog().dtypes.to_dict() == before
+    (hit,) = index.search(png(2), where="year(taken) = 2019 AND day < DATE '2020-01-01' AND price = 2.25")
+    assert hit.id == "b" and hit.columns["day"] == "2019-05-01" and hit.columns["price"] == "2.25"
+    assert add(index, path) == {"unchanged": 2}
 
 
 def test_what_failed_is_tried_again_alone(index, photos, tmp_path):

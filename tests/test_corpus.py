@@ -191,7 +191,19 @@ def test_csv(tmp_path):
     assert (first.id, first.uri, first.label) == ("007", str(tmp_path / "pics/a.png"), "1")
     assert first.path == tmp_path / "pics/a.png" and second.uri == "/abs/b.png"
     assert first.columns == {"price": 2.0, "code": "x1"}  # numbers are numbers all down the column
-    assert [item.label for item in corpus.read(path, label_from="code")] == ["x1", ""]
+    assert second.columns == {"price": 2.5, "code": None}  # what is empty says nothing
+    assert [item.label for item in corpus.read(path, label_from="code")] == ["x1", None]
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_csv_of_another_delimiter(tmp_path, sign):
+    path = tmp_path / "list.csv"
+    path.write_text(sign.join(("path", "price")) + "\n" + sign.join(("a, b.png", "2.5")) + "\n")
+    (item,) = corpus.read(path)
+    assert item.path == tmp_path / "a, b.png" and item.columns == {"price": 2.5}
+    path.write_text("path\na;b.png\n")
+    (item,) = corpus.read(path)
+    assert item.path == tmp_path / "a;b.png" and item.columns == {}
 
 
 def write_tar(path, members: dict[str, bytes]):

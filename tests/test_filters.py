@@ -375,3 +375,16 @@ def test_threads_do_not_see_each_other_s_tables():
     with ThreadPoolExecutor(8) as threads:
         found = threads.map(lambda n: catalogs[n].where(f"dim = {n + 1} AND id = 'b'").tolist(), range(32))
         assert list(found) == [[1]] * 32
+
+
+def test_columns_that_differ_in_case_alone_are_not_mistaken_for_each_other(tmp_path):
+    table = pa.table({"image": [png(1), png(2)], "Colour": ["red", "blue"], "colour": ["blue", "red"]})
+    pq.write_table(table, tmp_path / "shop.parquet")
+    index = Index.create(tmp_path / "p.index", ToyEmbedder(), dtype="float32")
+    index.add(tmp_path / "shop.parquet", num_workers=0)
+    for condition in ("colour = 'blue'", "COLOUR = 'red' AND width > 1"):
+        with pytest.raises(UsageError, match="and there are Colour and colour; rename one, or filter by a mapping"):
+            index.search(png(1), where=condition)
+    assert [hit.id for hit in index.search(png(1), where={"colour": "blue"}, rerank=0)] == ["0"]
+    assert [hit.id for hit in index.search(png(1), where={"Colour": "blue"}, rerank=0)] == ["1"]
+    assert len(index.search(png(1), where="width >= 1", rerank=0)) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
@@ -18,6 +19,7 @@ from retrieval.errors import ImageError, SourceError
 
 _BATCH_ROWS = 32
 _SMALL_BYTES = 64 * 1024 * 1024
+_MOST_HEADER = 1024 * 1024
 _BROKEN = (OSError, pa.ArrowException, ValueError, OverflowError)
 """What Arrow raises for files that are not as they should be; `ValueError` for text that is no UTF-8."""
 
@@ -35,12 +37,22 @@ def read_csv(origin: Origin, label_from: str | None) -> Iterator[Item]:
     texts = dict.fromkeys(("id", "label", label_from or "label", *IMAGE_COLUMNS), pa.string())
     try:
         table = csv.read_csv(
-            origin.path, csv.ReadOptions(block_size=block_size), convert_options=csv.ConvertOptions(column_types=texts)
+            origin.path,
+            csv.ReadOptions(block_size=block_size),
+            csv.ParseOptions(delimiter=_delimiter(origin.path)),
+            csv.ConvertOptions(column_types=texts),
         )
     except _BROKEN as error:
         raise SourceError(f"expected a .csv with a header, got {origin.uri}: {_in_a_line(error)}") from None
     columns = _columns(origin, table.schema, label_from)
     return _csv_items(origin, table.select(columns.names), columns)
+
+
+def _delimiter(path: Path) -> str:
+    """What parts the names of the header: a comma, or where there is none a semicolon or a tab."""
+    with path.open("rb") as file:
+        header = file.readline(_MOST_HEADER)
+    return next((sign for sign in (",", ";", "\t") if sign.encode() in header), ",")
 
 
 def num_rows(path: Path) -> int:
@@ -85,6 +97,10 @@ def _columns(origin: Origin, schema: pa.Schema, label_from: str | None) -> Colum
 
 
 def _csv_items(origin: Origin, table: pa.Table, columns: Columns) -> Iterator[Item]:
+    # What is empty says nothing, in a column of text as in one of numbers.
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(place, field, pc.if_else(pc.equal(table[place], ""), None, table[place]))
     numbers = count()
     for batch in table.to_batches(max_chunksize=1024):
         yield from _items(origin, columns, batch, numbers)
