@@ -1,6 +1,7 @@
 """Relative attention against a double loop written from its equations, its bias against a naive gather."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -187,6 +188,37 @@ def test_cache_is_refreshed_when_weights_are_loaded_or_converted(index):
     bias.load_state_dict({key: 2 * value for key, value in other.state_dict().items()}, assign=True)
     assert not torch.equal(bias(3, 2, torch.float32), naive_bias(other, 3, 2))
     torch.testing.assert_close(bias(3, 2, torch.float32), naive_bias(bias, 3, 2))
+
+
+class Interrupted(BiasTable):
+    """Whenever an attribute was set, another thread asks for `other_size` before this one goes on."""
+
+    other_size: tuple[int, int] | None = None
+    others: list[torch.Tensor]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if self.other_size is not None:
+            with ThreadPoolExecutor(1) as threads:
+                self.others.append(threads.submit(ask, self, self.other_size).result())
+
+
+def ask(bias: RelativeBias, size: tuple[int, int]) -> torch.Tensor:
+    with torch.no_grad():
+        return BiasTable.forward(bias, *size, torch.float32)
+
+
+@pytest.mark.parametrize("other_size", [(3, 2), (2, 2)])
+def test_threads_do_not_get_each_others_bias(other_size):
+    bias = Interrupted(3, 2, 4).eval()
+    alone = BiasTable(3, 2, 4).eval()
+    alone.load_state_dict(bias.state_dict())
+    vars(bias).update(others=[], other_size=other_size)
+    found = ask(bias, (3, 2))
+    torch.testing.assert_close(found, ask(alone, (3, 2)))
+    assert bias.others
+    for other in bias.others:
+        torch.testing.assert_close(other, ask(alone, other_size))
 
 
 def test_a_network_made_in_inference_mode_works():

@@ -21,8 +21,7 @@ class RelativeBias(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self._cached_key: tuple | None = None
-        self._cached_bias: torch.Tensor | None = None
+        self._cached: tuple[tuple, torch.Tensor] | None = None
 
     def offsets(self, height: int, width: int) -> torch.Tensor:
         """((2·height−1)·(2·width−1), heads): the bias of each offset."""
@@ -35,12 +34,14 @@ class RelativeBias(nn.Module):
             return self._gather(height, width).to(dtype)
         # In-place changes, an optimizer's or load_state_dict's, raise a weight's version.
         key = (height, width, dtype, weights[0].device, *((weight.data_ptr(), weight._version) for weight in weights))
-        if key != self._cached_key:
-            self._cached_key, self._cached_bias = key, self._gather(height, width).to(dtype)
-        return self._cached_bias
+        # One tuple, read once and put in place whole: other threads may ask for other sizes meanwhile.
+        cached = self._cached
+        if cached is None or cached[0] != key:
+            cached = self._cached = (key, self._gather(height, width).to(dtype))
+        return cached[1]
 
     def train(self, mode: bool = True) -> "RelativeBias":
-        self._cached_key = self._cached_bias = None
+        self._cached = None
         return super().train(mode)
 
     def _gather(self, height: int, width: int) -> torch.Tensor:
