@@ -23,11 +23,16 @@ Parsed = TypeVar("Parsed")
 def place_of(path_or_name: str | Path | None, *, shipped_as: str) -> tuple[Path, str]:
     """The folder that is meant, and the name to know it by: a folder as it is, or what ships under a name.
 
-    `shipped_as` is where a name lies among what ships, such as `"weights/{name}"`; None means the default one. Raises
+    `shipped_as` is where a name lies among what ships, such as `"weights/{name}"`. None and `"default"` mean the
+    default one, whatever lies in the working directory: a folder of that name is `"./default"`, or a `Path`. Raises
     `WeightsError` for a path that is no folder, and a name that nothing ships under.
     """
-    name = str(path_or_name or DEFAULT)
-    if Path(name).is_dir():
+    name = DEFAULT if path_or_name is None else str(path_or_name)
+    if not name:
+        raise WeightsError(
+            f"expected {DEFAULT!r}, or a folder with config.json and model.safetensors, got an empty name"
+        )
+    if path_or_name not in (None, DEFAULT) and Path(name).is_dir():
         return Path(name), str(Path(name).resolve())
     if "/" in name or "\\" in name:
         raise WeightsError(f"expected a folder with config.json and model.safetensors, got {name}, which is none")

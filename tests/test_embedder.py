@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +240,21 @@ def test_shipped_weights_load_by_default():
     assert embedder.widths == (32, 64, 128, 256, 512)
 
 
+def test_a_folder_in_the_working_directory_is_no_default(embedder, tmp_path, monkeypatch):
+    (tmp_path / "default").mkdir()
+    monkeypatch.chdir(tmp_path)
+    shipped = Embedder.load(device="cpu")
+    named = Embedder.load("default", device="cpu")
+    assert shipped.name == named.name == "default" and shipped.fingerprint == named.fingerprint
+    for folder in ("./default", Path("default")):
+        with pytest.raises(WeightsError, match="expected config.json and model.safetensors in default"):
+            Embedder.load(folder)
+    embedder.save("default")
+    for folder in ("./default", Path("default")):
+        loaded = Embedder.load(folder, device="cpu")
+        assert loaded.name == str(tmp_path / "default") and loaded.fingerprint == embedder.fingerprint
+
+
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
@@ -274,6 +290,8 @@ def test_what_is_no_model_is_told(embedder, tmp_path):
         Embedder.load("no-such-name")
     with pytest.raises(WeightsError, match="got 'defualt', which is neither; did you mean 'default'.$"):
         Embedder.load("defualt")
+    with pytest.raises(WeightsError, match="^expected 'default', or a folder .*, got an empty name$"):
+        Embedder.load("")
     with pytest.raises(WeightsError, match="expected config.json and model.safetensors"):
         Embedder.load(tmp_path)
     embedder.save(tmp_path / "model")

@@ -7,6 +7,8 @@ from toy import ToyEmbedder, write_coloured
 from toy_rankers import weighing
 
 from indexer import Index
+from indexer.judgments.rankers import Rankers
+from indexer.storage import manifest
 from retrieval.errors import UsageError
 
 
@@ -30,6 +32,12 @@ def test_it_is_used_where_none_is_named(index):
         assert other.search(query) == index.search(query, ranker=name) != index.search(query, rerank=0)
     index.use_ranker(None)
     assert other.search(query)[1].similarity_rank is None
+
+
+def test_a_folder_in_the_working_directory_changes_no_name(index, tmp_path, monkeypatch):
+    (tmp_path / "likes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Rankers(index.path, manifest.read(index.path).model).find("likes").name == "likes"
 
 
 def test_one_that_is_not_there(index):

@@ -56,6 +56,9 @@ def test_the_shipped_one_is_found_by_the_name_of_the_weights(tmp_path, monkeypat
     perturbed().save(tmp_path / "weights" / "default" / "ranker")
     monkeypatch.setattr(weights_folder, "shipped", lambda name: tmp_path / name)
     assert Ranker.load().name == Ranker.load("default").name == "default"
+    (tmp_path / "default").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Ranker.load().name == Ranker.load("default").name == "default"
 
 
 def test_many_queries_are_scored_in_chunks(monkeypatch):

@@ -94,6 +94,6 @@ class Rankers:
         written = ranker_folders.written(folder)  # of what has no weights, the loading below tells what is wrong
         if folder not in self._loaded or self._loaded[folder][0] != written:
             ranker = Ranker.load(folder)
-            ranker.name = ranker.name if is_folder(name) or Path(name).is_dir() else name
+            ranker.name = ranker.name if is_folder(name) or folder == Path(name) else name
             self._loaded[folder] = written, ranker
         return self._loaded[folder][1]
