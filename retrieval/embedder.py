@@ -106,11 +106,14 @@ class Embedder:
         config, state = weights_folder.read(folder, lambda config: EmbedderConfig.from_dict(config["embedder"]))
         with Undrawn():
             network = EmbedderNetwork(config)
-        weights_folder.fill(network, state, folder)
+        weights_folder.fill(network, state, folder, what="embedder")
         return cls(network, name=name, device=device)
 
     def save(self, folder: str | Path, *, notes: dict | None = None) -> None:
-        """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json."""
+        """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json.
+
+        Raises `WeightsError` for weights that float16 cannot keep.
+        """
         weights_folder.write(folder, self.network, {"embedder": self.config.to_dict(), "notes": notes or {}})
 
     def encode(

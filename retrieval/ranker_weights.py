@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from retrieval import weights_folder
-from retrieval.errors import UsageError, WeightsError
+from retrieval.errors import UsageError
 from retrieval.layers.token_match import attend
 from retrieval.ranker import RankerConfig, RelevanceAttention
 from retrieval.reranking.described import Described
@@ -51,13 +51,14 @@ class Ranker:
         (config, embedder), state = weights_folder.read(folder, _parse)
         with Undrawn():
             attention = RelevanceAttention(config)
-        weights_folder.fill(attention, state, folder)
-        if not all(bool(value.isfinite().all()) for value in state.values()):
-            raise WeightsError(f"expected finite weights in {folder}, got NaN or infinity; train the ranker again")
+        weights_folder.fill(attention, state, folder, what="ranker")
         return cls(attention, embedder=embedder, name=name)
 
     def save(self, folder: str | Path, notes: dict | None = None) -> None:
-        """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json."""
+        """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json.
+
+        Raises `WeightsError` for weights that float16 cannot keep.
+        """
         config = {"ranker": self.config.to_dict(), "embedder": self.embedder, "notes": notes or {}}
         weights_folder.write(folder, self.attention, config)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,11 +57,20 @@ def half_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def write(folder: str | Path, module: nn.Module, config: dict) -> None:
-    """Keep the weights of `module` in float16, and `config`, plain values, beside the number of the format."""
+    """Keep the weights of `module` in float16, and `config`, plain values, beside the number of the format.
+
+    Raises `WeightsError`, and writes nothing, where a weight is not finite or too large for float16.
+    """
+    state = half_state(module)
+    if wrong := _not_finite(state):
+        raise WeightsError(
+            f"expected finite weights of at most {torch.finfo(torch.float16).max:,.0f}, as float16 keeps them, got "
+            f"others in {wrong[0]}; scale them down or train again"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # Not `save_file`, whose files nobody but their owner may read.
-    (folder / "model.safetensors").write_bytes(save(half_state(module)))
+    (folder / "model.safetensors").write_bytes(save(state))
     (folder / "config.json").write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n")
 
 
@@ -80,10 +90,10 @@ def read(folder: Path, parse: Callable[[dict], Parsed]) -> tuple[Parsed, dict[st
         raise WeightsError(f"expected whole weights in {folder}, got files that do not parse: {reason}") from None
 
 
-def fill(module: nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:
+def fill(module: nn.Module, state: dict[str, torch.Tensor], folder: Path, *, what: str) -> None:
     """Put the weights read from `folder` into a module made for them, each as its type is there.
 
-    Raises `WeightsError` where they do not fit.
+    `what` the module is, such as "ranker". Raises `WeightsError` where they do not fit or are not finite.
     """
     dtypes = {key: value.dtype for key, value in module.state_dict().items()}
     try:
@@ -93,3 +103,13 @@ def fill(module: nn.Module, state: dict[str, torch.Tensor], folder: Path) -> Non
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"expected weights that fit {folder / 'config.json'}, got others: {reason}") from None
+    if _not_finite(module.state_dict()):
+        raise WeightsError(f"expected finite weights in {folder}, got NaN or infinity; train the {what} again")
+
+
+def _not_finite(state: dict[str, torch.Tensor]) -> list[str]:
+    """The keys of those in which NaN or infinity is."""
+    # By their bounds, which tell of NaN too: many times faster than to ask every number.
+    return [
+        key for key, value in state.items() if value.numel() and not all(isfinite(bound) for bound in value.aminmax())
+    ]

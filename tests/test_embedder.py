@@ -104,6 +104,34 @@ def test_saved_and_loaded_it_is_the_same_model(embedder, tmp_path):
     assert json.loads((tmp_path / "model" / "config.json").read_text())["notes"] == {"recipe": "by hand"}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_not_loaded(embedder, tmp_path, value):
+    embedder.save(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    state["projection.bias"][0] = value
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(
+        WeightsError, match="^expected finite weights in .*, got NaN or infinity; train the embedder again$"
+    ):
+        Embedder.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 65520.0, -1e5])
+def test_weights_that_float16_cannot_keep_are_not_saved(tmp_path, value):
+    network = small_network()
+    with torch.no_grad():
+        network.projection.bias[0] = value
+    with pytest.raises(
+        WeightsError, match="^expected finite weights of at most 65,504, as float16 .*, got others in projection.bias; "
+    ):
+        Embedder(network).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    with torch.no_grad():
+        network.projection.bias[0] = -65504.0
+    Embedder(network).save(tmp_path / "model")
+    assert Embedder.load(tmp_path / "model").network.projection.bias[0] == -65504.0
+
+
 def test_loading_draws_nothing_at_random_and_leaves_weights_that_can_be_trained(embedder, tmp_path):
     embedder.save(tmp_path)
     torch.manual_seed(1)
