@@ -63,7 +63,7 @@ class Embedder:
     configuration and weights) which they are: indices are bound to it.
     """
 
-    def __init__(self, network: EmbedderNetwork, *, name: str = "unsaved", device: str = "auto"):
+    def __init__(self, network: EmbedderNetwork, *, name: str = weights_folder.UNSAVED, device: str = "auto"):
         self.network = network.eval()
         self.name = name
         self.fingerprint = _fingerprint(network)
@@ -112,9 +112,10 @@ class Embedder:
     def save(self, folder: str | Path, *, notes: dict | None = None) -> None:
         """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json.
 
-        Raises `WeightsError` for weights that float16 cannot keep.
+        One without a name goes by the folder from then on. Raises `WeightsError` for weights that float16 cannot keep.
         """
         weights_folder.write(folder, self.network, {"embedder": self.config.to_dict(), "notes": notes or {}})
+        self.name = weights_folder.name_once_saved(self.name, folder)
 
     def encode(
         self,

@@ -26,7 +26,7 @@ class Ranker:
     the weights came from.
     """
 
-    def __init__(self, attention: RelevanceAttention, *, embedder: str, name: str = "unsaved"):
+    def __init__(self, attention: RelevanceAttention, *, embedder: str, name: str = weights_folder.UNSAVED):
         self.attention = attention.eval()
         self.embedder = embedder
         self.name = name
@@ -57,10 +57,11 @@ class Ranker:
     def save(self, folder: str | Path, notes: dict | None = None) -> None:
         """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json.
 
-        Raises `WeightsError` for weights that float16 cannot keep.
+        One without a name goes by the folder from then on. Raises `WeightsError` for weights that float16 cannot keep.
         """
         config = {"ranker": self.config.to_dict(), "embedder": self.embedder, "notes": notes or {}}
         weights_folder.write(folder, self.attention, config)
+        self.name = weights_folder.name_once_saved(self.name, folder)
 
     @torch.no_grad()
     def score(self, queries: Described, candidates: Described, feedback: torch.Tensor | None = None) -> np.ndarray:

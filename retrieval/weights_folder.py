@@ -16,6 +16,10 @@ from retrieval.nearest_name import did_you_mean
 from retrieval.shipped import shipped
 
 DEFAULT = "default"
+
+UNSAVED = "unsaved"
+"""The name of what lies in no folder yet."""
+
 FORMAT = 1
 
 Parsed = TypeVar("Parsed")
@@ -46,6 +50,11 @@ def place_of(path_or_name: str | Path | None, *, shipped_as: str) -> tuple[Path,
             f"expected {DEFAULT!r}, or a folder with config.json and model.safetensors, got {name!r}, which is neither"
             + did_you_mean(name, [DEFAULT])
         ) from None
+
+
+def name_once_saved(name: str, folder: str | Path) -> str:
+    """The name of a part that was just written to `folder`: the one that it had, or else the folder's."""
+    return str(Path(folder).resolve()) if name == UNSAVED else name
 
 
 def half_state(module: nn.Module) -> dict[str, torch.Tensor]:

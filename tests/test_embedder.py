@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from toy import write_pngs
 
+from indexer import Index
 from retrieval import Embedder, Embeddings
 from retrieval.coatnet import CONFIGS
 from retrieval.errors import ImageError, UsageError, WeightsError
@@ -130,6 +132,20 @@ def test_weights_that_float16_cannot_keep_are_not_saved(tmp_path, value):
         network.projection.bias[0] = -65504.0
     Embedder(network).save(tmp_path / "model")
     assert Embedder.load(tmp_path / "model").network.projection.bias[0] == -65504.0
+
+
+def test_saved_it_goes_by_its_folder_unless_it_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fresh, named = Embedder(small_network()), Embedder(small_network(), name="mine")
+    assert (fresh.name, named.name) == ("unsaved", "mine")
+    for embedder in (fresh, named):
+        embedder.save("model")
+        embedder.save(tmp_path / "copy")
+    assert (fresh.name, named.name) == (str(tmp_path / "model"), "mine")
+    assert Embedder.load("model").name == fresh.name
+    index = Index.create("p.index", fresh)
+    index.add(write_pngs(tmp_path / "photos", range(2)), num_workers=0)
+    assert len(Index.open("p.index").search(tmp_path / "photos" / "000.png")) == 2
 
 
 def test_loading_draws_nothing_at_random_and_leaves_weights_that_can_be_trained(embedder, tmp_path):

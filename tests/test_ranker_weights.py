@@ -41,6 +41,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert json.loads((tmp_path / "mine" / "config.json").read_text())["notes"] == {"epochs": 3}
     assert {value.dtype for value in load_file(tmp_path / "mine" / "model.safetensors").values()} == {torch.float16}
     state = torch.random.get_rng_state()
+    assert saved.name == str(tmp_path / "mine")
     loaded = Ranker.load(tmp_path / "mine")
     assert torch.equal(torch.random.get_rng_state(), state)
     assert (loaded.config, loaded.embedder, loaded.name) == (saved.config, TOY, str(tmp_path / "mine"))
