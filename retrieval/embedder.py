@@ -112,7 +112,8 @@ class Embedder:
     def save(self, folder: str | Path, *, notes: dict | None = None) -> None:
         """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json.
 
-        One without a name goes by the folder from then on. Raises `WeightsError` for weights that float16 cannot keep.
+        One without a name goes by the folder from then on. Raises, and changes nothing, `WeightsError` for weights that
+        float16 cannot keep, `UsageError` for notes that JSON cannot.
         """
         weights_folder.write(folder, self.network, {"embedder": self.config.to_dict(), "notes": notes or {}})
         self.name = weights_folder.name_once_saved(self.name, folder)

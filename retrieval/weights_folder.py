@@ -1,6 +1,7 @@
 """A folder with config.json and model.safetensors: how every trained part is kept, found by name and read again."""
 
 import json
+import os
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -68,7 +69,8 @@ def half_state(module: nn.Module) -> dict[str, torch.Tensor]:
 def write(folder: str | Path, module: nn.Module, config: dict) -> None:
     """Keep the weights of `module` in float16, and `config`, plain values, beside the number of the format.
 
-    Raises `WeightsError`, and writes nothing, where a weight is not finite or too large for float16.
+    Both files are written aside before they take the place of earlier ones. Raises, and changes nothing, `WeightsError`
+    where a weight is not finite or too large for float16, `UsageError` where `config` holds what JSON does not.
     """
     state = half_state(module)
     if wrong := _not_finite(state):
@@ -76,11 +78,26 @@ def write(folder: str | Path, module: nn.Module, config: dict) -> None:
             f"expected finite weights of at most {torch.finfo(torch.float16).max:,.0f}, as float16 keeps them, got "
             f"others in {wrong[0]}; scale them down or train again"
         )
+    try:
+        text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"expected notes that JSON can hold, got others: {error}; make them text or numbers") from None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Not `save_file`, whose files nobody but their owner may read.
-    (folder / "model.safetensors").write_bytes(save(state))
-    (folder / "config.json").write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n")
+    # Not `save_file`, whose files nobody but their owner may read. The config comes last: without it there is no model.
+    contents = {folder / "model.safetensors": save(state), folder / "config.json": text.encode()}
+    parts = {path: path.with_name(f".{path.name}.part") for path in contents}
+    try:
+        for path, content in contents.items():
+            with parts[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def read(folder: Path, parse: Callable[[dict], Parsed]) -> tuple[Parsed, dict[str, torch.Tensor]]:

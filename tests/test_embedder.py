@@ -1,6 +1,7 @@
 import io
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -146,6 +147,25 @@ def test_saved_it_goes_by_its_folder_unless_it_has_a_name(tmp_path, monkeypatch)
     index = Index.create("p.index", fresh)
     index.add(write_pngs(tmp_path / "photos", range(2)), num_workers=0)
     assert len(Index.open("p.index").search(tmp_path / "photos" / "000.png")) == 2
+
+
+@pytest.mark.parametrize("notes", [{"data": Path("x")}, {("a", "b"): 1}])
+def test_notes_that_are_no_json_are_told_before_anything_is_written(embedder, tmp_path, notes):
+    with pytest.raises(UsageError, match="^expected notes that JSON can hold, got others: .*; make them text or numbe"):
+        embedder.save(tmp_path / "model", notes=notes)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("num_written", [0, 1])
+def test_a_disk_that_fills_leaves_the_earlier_model(embedder, tmp_path, monkeypatch, num_written):
+    embedder.save(tmp_path, notes={"recipe": "first"})
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    fsync = Mock(side_effect=[None] * num_written + [OSError("no space left on device")])
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="no space left"):
+        Embedder(small_network(token_dim=8)).save(tmp_path)
+    assert fsync.call_count == num_written + 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_loading_draws_nothing_at_random_and_leaves_weights_that_can_be_trained(embedder, tmp_path):
