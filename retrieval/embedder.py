@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from retrieval import weights_folder
 from retrieval.device import fast_autocast, resolve_device
 from retrieval.dimension import hard_cut, whole_dims
-from retrieval.errors import UsageError
+from retrieval.errors import ImageError, UsageError
 from retrieval.images import read_pixels
 from retrieval.layers.folding import fold_batch_norms
 from retrieval.network import EmbedderConfig, EmbedderNetwork, NetworkOutput, scale_pixels
@@ -120,7 +120,7 @@ class Embedder:
 
     def encode(
         self,
-        images: Sequence[Picture],
+        images: Iterable[Picture],
         *,
         batch_size: int = 64,
         show_progress_bar: bool = False,
@@ -129,11 +129,18 @@ class Embedder:
     ) -> Embeddings:
         """Embed pictures given as paths, encoded bytes, Pillow images or (H, W, 3) uint8 RGB arrays, in their order.
 
-        `token_bytes`: how much the local tokens of a picture may take, 0 for none. Decoding runs in threads, a batch
-        ahead of the network. Raises `ImageError` for a picture that cannot be read.
+        `token_bytes`: how much the local tokens of a picture may take, 0 for none. `device` moves it for good, as
+        `to` does. Decoding runs in threads, a batch ahead of the network. Raises `ImageError` for a picture that
+        cannot be read: which one, counted from 0, and why.
         """
-        if isinstance(images, (str, Path, bytes, Image.Image)):
+        is_one = (
+            isinstance(images, (str, Path, bytes, bytearray, memoryview, Image.Image))
+            or getattr(images, "ndim", 0) == 3
+        )
+        if is_one or not isinstance(images, Iterable):
             raise UsageError(f"expected a sequence of pictures, got one {type(images).__name__}; put it in a list")
+        if not hasattr(images, "__getitem__"):  # what `Path.glob` gives, for example
+            images = list(images)
         if batch_size < 1:
             raise UsageError(f"expected a batch_size of at least 1, got {batch_size}")
         if device is not None:
@@ -150,12 +157,16 @@ class Embedder:
     def encode_pixels(self, pixels_NSS3: np.ndarray, *, token_bytes: int = 1024) -> Embeddings:
         """Embed one batch of decoded pictures, (N, S, S, 3) uint8 RGB with S = `image_size`; the rest as `encode`."""
         size = self.image_size
+        if not isinstance(pixels_NSS3, np.ndarray):
+            raise UsageError(f"expected an array (N, {size}, {size}, 3) uint8, got a {type(pixels_NSS3).__name__}")
         if pixels_NSS3.ndim != 4 or pixels_NSS3.shape[1:] != (size, size, 3) or pixels_NSS3.dtype != np.uint8:
             raise UsageError(
                 f"expected pixels (N, {size}, {size}, 3) uint8, got {pixels_NSS3.shape} {pixels_NSS3.dtype}"
             )
         if not len(pixels_NSS3):
             return self._empty(token_bytes)
+        # torch takes no array that is mirrored, and warns of one that cannot be written.
+        pixels_NSS3 = np.require(pixels_NSS3, requirements=["C", "W"])
         batch_B3HW = scale_pixels(torch.from_numpy(pixels_NSS3).to(self._device))
         with fast_autocast(self._device):
             output = self._inference_network()(batch_B3HW)
@@ -196,14 +207,19 @@ class Embedder:
         with ThreadPoolExecutor() as threads:
             pending = []
             for start in starts:
-                pending.append([threads.submit(self._read, image) for image in images[start : start + batch_size]])
+                batch = enumerate(images[start : start + batch_size], start)
+                pending.append([threads.submit(self._read, image, place) for place, image in batch])
                 if len(pending) == 2:
                     yield np.stack([future.result() for future in pending.pop(0)])
             for futures in pending:
                 yield np.stack([future.result() for future in futures])
 
-    def _read(self, image: Picture) -> np.ndarray:
-        return read_pixels(image, self.image_size)
+    def _read(self, image: Picture, place: int) -> np.ndarray:
+        try:
+            return read_pixels(image, self.image_size)
+        except ImageError as error:
+            name = f" ({image})" if isinstance(image, (str, Path)) else ""
+            raise ImageError(f"picture {place}{name}: {error}") from None
 
     def _empty(self, token_bytes: int) -> Embeddings:
         side, num_dims = self.image_size // self.config.backbone.stride, self.config.num_dims

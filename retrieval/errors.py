@@ -26,7 +26,7 @@ class UsageError(SpyglassError, ValueError):
 
 
 class ImageError(SpyglassError, ValueError):
-    """A picture cannot be read; the message is the reason alone, without the picture's name."""
+    """A picture cannot be read; the message is the reason alone, without its name, where only one was given."""
 
 
 class SourceError(SpyglassError):

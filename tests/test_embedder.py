@@ -91,6 +91,23 @@ def test_paths_bytes_pillow_and_arrays_say_the_same(embedder, tmp_path):
     assert (full @ full[0]).min() > 0.9999  # bfloat16 may round by place in the batch
 
 
+def test_pictures_may_come_one_by_one(embedder, tmp_path):
+    write_pngs(tmp_path, range(3))
+    paths = sorted(tmp_path.glob("*.png"))
+    expected = embedder.encode(paths).full
+    np.testing.assert_array_equal(embedder.encode(path for path in paths).full, expected)
+    np.testing.assert_array_equal(embedder.encode(dict.fromkeys(paths).keys()).full, expected)
+
+
+def test_pixels_may_be_mirrored_or_kept_from_writing(embedder, recwarn):
+    pixels = np.stack([read_pixels(picture, 64) for picture in pictures(2)])
+    mirrored = embedder.encode_pixels(pixels[:, :, ::-1])
+    np.testing.assert_array_equal(mirrored.full, embedder.encode_pixels(pixels[:, :, ::-1].copy()).full)
+    pixels.flags.writeable = False
+    embedder.encode_pixels(pixels)
+    assert not recwarn.list
+
+
 def test_no_pictures_give_empty_arrays(embedder):
     found = embedder.encode([])
     assert found.vectors.shape == (0, 512) and found.dims.shape == (0,) and found.attention.shape == (0, 4, 4)
@@ -323,9 +340,32 @@ def test_a_folder_in_the_working_directory_is_no_default(embedder, tmp_path, mon
     ("act", "error", "message"),
     [
         (lambda e: e.encode("a.jpg"), UsageError, "expected a sequence of pictures, got one str"),
+        (lambda e: e.encode(bytearray(b"png")), UsageError, "^expected a sequence of pictures, got one bytearray; put"),
+        (lambda e: e.encode(memoryview(b"png")), UsageError, "^expected a sequence of pictures, got one memoryview;"),
+        (
+            lambda e: e.encode(np.zeros((4, 4, 3), np.uint8)),
+            UsageError,
+            "^expected a seq.*, got one ndarray; put it in a",
+        ),
+        (lambda e: e.encode(7), UsageError, "^expected a sequence of pictures, got one int;"),
         (lambda e: e.encode([np.zeros((4, 4), np.uint8)]), ImageError, r"got uint8 \(4, 4\)"),
+        (
+            lambda e: e.encode([*pictures(3), b"text"], batch_size=2),
+            ImageError,
+            "^picture 3: expected a JPEG, .* picture, got ",
+        ),
+        (
+            lambda e: e.encode(["no.png"]),
+            ImageError,
+            r"^picture 0 \(no.png\): expected a readable picture, got no.png: No",
+        ),
         (lambda e: e.encode([], batch_size=0), UsageError, "batch_size of at least 1, got 0"),
         (lambda e: e.encode_pixels(np.zeros((1, 8, 8, 3), np.uint8)), UsageError, r"expected pixels \(N, 64, 64, 3\)"),
+        (
+            lambda e: e.encode_pixels([np.zeros((64, 64, 3))]),
+            UsageError,
+            r"^expected an array \(N, 64, .*, got a list$",
+        ),
         (
             lambda e: EmbedderConfig(token_dim=-1),
             UsageError,
