@@ -12,7 +12,7 @@ from retrieval.errors import ImageError, SourceError, UsageError
 from retrieval.images import IMAGE_SUFFIXES, decode
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledImages:
     """Pictures decoded at one size, and what is known of each.
 
@@ -26,6 +26,12 @@ class LabelledImages:
     groups: tuple[str | None, ...] | None = None
     unreadable: tuple[str, ...] = ()
     columns: tuple[Mapping[str, Any], ...] | None = None
+
+    def __post_init__(self):
+        for name in ("labels", "groups", "columns"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.pixels):
+                raise UsageError(f"expected {name} of {len(self.pixels)} pictures, one each, got {len(values)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -144,6 +150,8 @@ def load_labelled(
     those that its source has. Pictures that do not decode are left out and named in `unreadable`. Raises `SourceError`
     for sources that cannot be read, `UsageError` where no picture is left.
     """
+    if isinstance(sources, str | Path):
+        raise UsageError(f"expected a sequence of sources, got one {type(sources).__name__}; put it in a list")
     # Where labels are all there is to learn from, a picture without one teaches and measures nothing.
     labels_alone = needs_labels and label_column is not None and group_column is None
     pixels, labels, groups, values, unreadable, splits = [], [], [], [], [], set()

@@ -25,7 +25,7 @@ from retrieval.undrawn import Undrawn
 Picture = str | Path | bytes | Image.Image | np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Embeddings:
     """What the embedder says of N pictures, as numpy arrays.
 
@@ -60,7 +60,8 @@ class Embedder:
     """Pictures to embeddings of predicted length: `Embedder.load().encode(["a.jpg", "b.jpg"])`.
 
     `name` says where the weights came from (`"default"` for the shipped ones) and `fingerprint` (hex sha256 of
-    configuration and weights) which they are: indices are bound to it.
+    configuration and weights) which they are: indices are bound to it. Both are of the `network` as
+    it was given: once it is changed, by training for example, make another embedder of it.
     """
 
     def __init__(self, network: EmbedderNetwork, *, name: str = weights_folder.UNSAVED, device: str = "auto"):

@@ -48,17 +48,18 @@ class Tokens:
         return np.concatenate([[0], np.cumsum(self.counts)])
 
     def take(self, images: Sequence[int] | np.ndarray) -> "Tokens":
-        """The tokens of some of the images, by their places, in that order; an image may be named twice."""
-        images = np.asarray(images, dtype=np.int64)
+        """The tokens of some of the images, by their places, in that order, or a mask (N,); one may be named twice."""
+        images = np.asarray(images)
+        images = np.arange(len(self))[images] if images.dtype == bool else images.astype(np.int64)
         counts = self.counts[images]
         return Tokens(values=self.values[rows_of(self.offsets[:-1][images], counts)], counts=counts)
 
     def padded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (N, T, D) float32, unit vectors, zero where there is none; mask (N, T), True where there is one."""
         num_most = max(int(self.counts.max(initial=0)), 1)
-        mask_NT = torch.arange(num_most) < torch.from_numpy(self.counts)[:, None]
+        mask_NT = torch.from_numpy(np.arange(num_most) < self.counts[:, None])
         tokens_NTD = torch.zeros(len(self), num_most, self.values.shape[1])
-        tokens_NTD[mask_NT] = F.normalize(torch.from_numpy(np.ascontiguousarray(self.values)).float(), dim=-1)
+        tokens_NTD[mask_NT] = F.normalize(torch.from_numpy(self.values.astype(np.float32, order="C")), dim=-1)
         return tokens_NTD, mask_NT
 
     @classmethod

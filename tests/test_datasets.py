@@ -252,6 +252,32 @@ def test_nothing_left(tmp_path):
         load_labelled([], image_size=8)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"labels": ("a", "b")}, "^expected labels of 3 pictures, one each, got 2$"),
+        ({"labels": (None,) * 3, "groups": ("x",) * 4}, "^expected groups of 3 pictures, one each, got 4$"),
+        ({"labels": (None,) * 3, "columns": ({},)}, "^expected columns of 3 pictures, one each, got 1$"),
+    ],
+)
+def test_what_is_known_is_of_each_picture(given, message):
+    with pytest.raises(UsageError, match=message):
+        LabelledImages(pixels=np.zeros((3, 1, 1, 3), np.uint8), **given)
+
+
+def test_pictures_are_told_apart_as_objects():
+    one, other = (LabelledImages(pixels=np.zeros((2, 1, 1, 3), np.uint8), labels=("a", "b")) for _ in range(2))
+    assert one == one != other and len({one, other}) == 2
+
+
+@pytest.mark.parametrize("source", ["photos", Path("photos")])
+def test_one_source_is_not_a_list_of_them(source):
+    with pytest.raises(
+        UsageError, match=f"^expected a sequence of sources, got one {type(source).__name__}; put it in"
+    ):
+        load_labelled(source, image_size=8)
+
+
 def test_real_pictures(shared, tmp_path):
     rows = pq.ParquetFile(shared / "data" / "caltech101" / "caltech101-00.parquet").read_row_group(0).slice(0, 60)
     pq.write_table(rows, tmp_path / "some.parquet")

@@ -229,6 +229,7 @@ def test_concatenate_keeps_order(embedder):
     parts = [embedder.encode(images[:1]), embedder.encode(images[1:])]
     joined = Embeddings.concatenate(parts)
     np.testing.assert_array_equal(joined.dims, np.concatenate([part.dims for part in parts]))
+    assert joined == joined != parts[0] and len({joined, *parts}) == 3  # one is another, whatever their numbers
 
 
 @pytest.fixture(scope="module")

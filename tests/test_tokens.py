@@ -32,6 +32,8 @@ def test_by_hand():
     taken = tokens.take([2, 1, 0, 2])
     assert taken.counts.tolist() == [1, 0, 2, 1]
     assert taken.values.tolist() == [[127, 127], [127, 0], [0, -127], [127, 127]]
+    for mask, counts in (([True, False, True], [2, 1]), ([False, True, True], [0, 1]), ([False] * 3, [])):
+        assert tokens.take(mask).counts.tolist() == tokens.take(np.array(mask)).counts.tolist() == counts
     padded_NTD, mask_NT = tokens.padded()
     half = 0.5**0.5
     torch.testing.assert_close(
@@ -131,6 +133,16 @@ def test_tokens_grow_with_the_dimension_within_their_bytes(dims, token_dim, toke
     counts = num_tokens(torch.tensor(dims), **settings)
     assert (counts.diff() >= 0).all() and counts.min() >= 1
     assert counts.max() * token_dim <= token_bytes and counts.max() <= num_locations
+
+
+def test_padded_takes_arrays_as_they_lie_in_a_file(recwarn):
+    tokens = made_up([2, 0, 1])
+    values, counts = tokens.values[:, ::-1], tokens.counts.copy()
+    values.flags.writeable = counts.flags.writeable = False
+    padded_NTD, mask_NT = Tokens(values=values, counts=counts).padded()
+    assert torch.equal(mask_NT, tokens.padded()[1])
+    torch.testing.assert_close(padded_NTD.flip(-1), tokens.padded()[0])
+    assert not recwarn.list
 
 
 def test_the_most_attended_locations_come_first():
