@@ -73,10 +73,10 @@ def retrieval_metrics(
     """Rank the gallery for each query by inner product, and judge the ranking by the labels.
 
     `queries` (Q, D) and `gallery` (N, D) float, compared as they are (normalise them where a cosine is meant), on the
-    device where they lie; `query_labels` (Q,) and `gallery_labels` (N,) of any one hashable type, None for an image of
-    no known class. `exclude_self` takes query i to be image i of the gallery and leaves that image out of its ranking.
-    `chunk_size` queries are held against the gallery at a time. Where scores are equal, images of other classes are
-    placed first: embeddings that have collapsed to one point find nothing. Raises `UsageError`.
+    device where they lie; `query_labels` (Q,) and `gallery_labels` (N,) of any one hashable type, None or NaN for an
+    image of no known class. `exclude_self` takes query i to be image i of the gallery and leaves that image out of its
+    ranking. `chunk_size` queries are held against the gallery at a time. Where scores are equal, images of other
+    classes are placed first: embeddings that have collapsed to one point find nothing. Raises `UsageError`.
 
     With R the number of gallery images of the query's class and P(i) the precision at rank i where the i-th image is of
     that class, else 0:

@@ -1,8 +1,12 @@
 """Members of a class taken out of the scores, and the highest of a row."""
 
+import math
+
 import numpy as np
+import pytest
 import torch
 
+from retrieval.errors import UsageError
 from retrieval.measuring.ranking import ClassMembers, as_classes, top_scores
 
 
@@ -12,6 +16,32 @@ def test_classes_by_hand():
     members = ClassMembers(gallery)
     assert members.num_of(queries).tolist() == [1, 0, 0]
     assert members.num_of(np.array([2, 7, -1])).tolist() == [2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["a", math.nan, np.float32("nan"), "a", None, "b"], [0, -1, -1, 0, -1, 1]),
+        (np.array([1.5, math.nan, math.nan, 1.5]), [0, -1, -1, 0]),
+        ([1, "1", 1, "1"], [0, 1, 0, 1]),
+        ([("boat", 1), ("boat", 2), ("boat", 1)], [0, 1, 0]),
+        (np.array(["a", None, "a"], dtype=object), [0, -1, 0]),
+        (torch.tensor([5, 7, 5]), [0, 1, 0]),
+        ([torch.tensor(5), 7, np.int64(5)], [0, 1, 0]),
+    ],
+)
+def test_labels_of_every_kind_keep_what_they_are(labels, expected):
+    for classes in as_classes(labels, labels, len(labels), len(labels)):
+        assert classes.tolist() == expected and classes.dtype == np.int64
+
+
+def test_labels_that_cannot_be_hashed_are_told():
+    with pytest.raises(
+        UsageError, match="^expected labels that can be hashed, got others .*; make them text or tuples$"
+    ):
+        as_classes([[1], [2]], [[1], [2]], 2, 2)
+    with pytest.raises(UsageError, match=r"^expected one label an image, got \(2, 1\) for 2 queries"):
+        as_classes(np.zeros((2, 1)), torch.zeros(2), 2, 2)
 
 
 def test_taking_members_by_hand():

@@ -1,6 +1,7 @@
 """Scores of queries against a gallery, a chunk at a time: what is compared, and what lies on top."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -26,19 +27,26 @@ def as_pair(
 def as_classes(
     query_labels: Sequence, gallery_labels: Sequence, num_queries: int, num_gallery: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The labels as numbers 0.. that the two sets share, int64; -1 where the label is None."""
-    shapes = np.shape(query_labels), np.shape(gallery_labels)
+    """The labels as numbers 0.. that the two sets share, int64; -1 where the label is None or NaN.
+
+    Labels are one where they are equal and hash alike, so 1 is not "1". Raises `UsageError`.
+    """
+    shapes = _shape(query_labels), _shape(gallery_labels)
     if shapes != ((num_queries,), (num_gallery,)):
         raise UsageError(
             f"expected one label an image, got {shapes[0]} for {num_queries} queries "
             f"and {shapes[1]} for {num_gallery} gallery images; align the two"
         )
     numbers: dict = {None: -1}
-    return tuple(
-        # Through numpy, so that labels in tensors become values, which are equal where they look equal.
-        np.array([numbers.setdefault(label, len(numbers) - 1) for label in np.asarray(labels).tolist()], dtype=np.int64)
-        for labels in (query_labels, gallery_labels)
-    )
+    try:
+        return tuple(
+            np.array([numbers.setdefault(label, len(numbers) - 1) for label in _values(labels)], dtype=np.int64)
+            for labels in (query_labels, gallery_labels)
+        )
+    except TypeError as error:
+        raise UsageError(
+            f"expected labels that can be hashed, got others ({error}); make them text or tuples"
+        ) from None
 
 
 def top_scores(scores_QN: torch.Tensor, num: int) -> torch.Tensor:
@@ -85,6 +93,19 @@ class ClassMembers:
         relevant_QR = scores_QN.gather(1, rows_QR).masked_fill_(is_void, -torch.inf)
         scores_QN.scatter_(1, rows_QR, -torch.inf)
         return top_scores(relevant_QR, relevant_QR.shape[1])
+
+
+def _shape(labels: Sequence) -> tuple[int, ...]:
+    # numpy would take labels that are tuples for another axis.
+    return tuple(labels.shape) if hasattr(labels, "shape") else (len(labels),)
+
+
+def _values(labels: Sequence) -> Iterator:
+    """The labels as plain values, which are equal where they look equal, as tensors are not; None for NaN."""
+    for label in labels.tolist() if hasattr(labels, "tolist") else labels:
+        value = label.item() if isinstance(label, torch.Tensor) else label
+        is_nan = isinstance(value, float | np.floating) and math.isnan(value)
+        yield None if is_nan else value
 
 
 def _as_matrix(name: str, array: torch.Tensor | np.ndarray) -> torch.Tensor:
