@@ -4,7 +4,9 @@ Parameter names and block details are timm's, so that its weights load without r
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any, get_origin
 
 import torch
 from torch import nn
@@ -14,16 +16,18 @@ from retrieval.layers.attention import TransformerBlock, TransformerConfig
 from retrieval.layers.mbconv import MBConv, MBConvConfig
 from retrieval.layers.norm import norm2d
 from retrieval.layers.stem import Conv16Stem, ConvStem, PatchStem
+from retrieval.nearest_name import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoAtNetConfig:
     """The shape of a CoAtNet.
 
-    `layout` names the blocks of each stage, C for MBConv and T for transformer; `depths`, `channels` and `strides` have
-    one entry a stage. `stem`: `"conv"` (two 3×3 convolutions, stride 2), or, of stride 16, `"conv16"` and `"patch"`.
-    `image_size`: the size in pixels that the bias tables are made for; others work too. `head_hidden`: width of a
-    hidden layer in the classification head; with one the feature map carries no final norm, as in the paper.
+    `layout` names the blocks of each stage, C for MBConv and T for transformer; `depths`, `channels` and `strides` (1
+    or 2) have one entry a stage. `stem`: `"conv"` (two 3×3 convolutions, stride 2), or, of stride 16, `"conv16"` and
+    `"patch"`. `image_size`: the size in pixels that the bias tables are made for; others work too. `head_hidden`: width
+    of a hidden layer in the classification head; with one the feature map carries no final norm, as in the paper.
+    Raises `UsageError` for what is no network.
     """
 
     channels: tuple[int, ...]
@@ -40,6 +44,10 @@ class CoAtNetConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
 
     def __post_init__(self):
+        for each in fields(self):
+            if not _is_of(each.type, value := getattr(self, each.name)):
+                kind = each.type if get_origin(each.type) else each.type.__name__
+                raise UsageError(f"expected {each.name} as {kind}, got {value!r}")
         if not self.strides:
             # The attention-only form has done all its downsampling in the stem.
             object.__setattr__(self, "strides", (2 if self.stem == "conv" else 1,) * len(self.channels))
@@ -55,10 +63,16 @@ class CoAtNetConfig:
             )
         if min(self.depths) < 1:
             raise UsageError(f"expected depths of at least one block a stage, got {self.depths}")
+        if set(self.strides) - {1, 2}:
+            raise UsageError(f"expected strides of 1 or 2, got {self.strides}")
+        if not 0 <= self.drop_path < 1:
+            raise UsageError(f"expected drop_path of at least 0 and below 1, got {self.drop_path}")
+        if self.num_classes < 0:
+            raise UsageError(f"expected num_classes of 0 or more, got {self.num_classes}")
         widths = (self.stem_channels[1], *self.channels)
         if list(widths) != sorted(widths):
             raise UsageError(f"expected channels that never shrink, got {self.channels} after a stem of {widths[0]}")
-        narrow = [c for c, kind in zip(self.channels, self.layout, strict=True) if kind == "T" and c % self.head_dim]
+        narrow = sorted(width for width in self._attended_widths() if width % self.head_dim)
         if narrow:
             raise UsageError(f"expected transformer channels that {self.head_dim} divides (head_dim), got {narrow}")
         check_size((self.image_size, self.image_size), self.stride)
@@ -75,6 +89,16 @@ class CoAtNetConfig:
             stride *= factor
         return stride
 
+    def _attended_widths(self) -> set[int]:
+        """The channels that the transformer blocks divide into heads."""
+        widths, before = set(), self.stem_channels[1]
+        for kind, depth, channels in zip(self.layout, self.depths, self.channels, strict=True):
+            if kind == "T":
+                # Only the first block of a stage grows, in the map that makes the heads or in the one after them.
+                widths |= {before if self.transformer.widen_in == "proj" else channels, *[channels] * (depth > 1)}
+            before = channels
+        return widths
+
     def to_dict(self) -> dict:
         """Plain values, for config.json; `from_dict` reads them back."""
         return asdict(self)
@@ -85,6 +109,13 @@ class CoAtNetConfig:
         plain["conv"] = MBConvConfig(**values["conv"])
         plain["transformer"] = TransformerConfig(**values["transformer"])
         return cls(**plain)
+
+
+def _is_of(kind: Any, value: object) -> bool:
+    """Whether a value is of a field's type; lists are tuples too, and numpy's numbers are numbers."""
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple | list) and all(isinstance(each, Integral) for each in value)
+    return isinstance(value, {int: Integral, float: Real}.get(kind, kind))
 
 
 def check_size(size: Sequence[int], stride: int) -> None:
@@ -250,20 +281,21 @@ CONFIGS: dict[str, CoAtNetConfig] = {
 
 
 def create(name: str, **overrides) -> CoAtNet:
-    """Build a CoAtNet by name: pixels (B, 3, H, W) → features (B, C, h, w).
+    """Build a CoAtNet by name: pixels (B, 3, H, W) → features (B, C, h, w), fresh and in train mode.
 
     `overrides` are fields of `CoAtNetConfig`; `attention="post"` is short for that field of the transformer blocks.
     Raises `UsageError` for unknown names and fields.
     """
     if name not in CONFIGS:
-        raise UsageError(f"expected one of {', '.join(sorted(CONFIGS))}, got {name!r}")
+        raise UsageError(f"expected one of {', '.join(sorted(CONFIGS))}, got {name!r}{did_you_mean(name, CONFIGS)}")
     config = CONFIGS[name]
+    known = [*(each.name for each in fields(config)), "attention"]
+    if unknown := sorted(overrides.keys() - set(known)):
+        raise UsageError(f"expected fields of CoAtNetConfig, got {unknown}{did_you_mean(unknown[0], known)}")
+    own = {key: value for key, value in overrides.items() if key != "attention"}
+    if "stem" in own or "layout" in own and len(str(own["layout"])) != len(config.layout):
+        own.setdefault("strides", ())  # those worked out for another form of the network do not hold
+    config = replace(config, **own)
     if "attention" in overrides:
-        base = overrides.get("transformer", config.transformer)
-        overrides["transformer"] = replace(base, attention=overrides.pop("attention"))
-    if "stem" in overrides or len(overrides.get("layout", config.layout)) != len(config.layout):
-        overrides.setdefault("strides", ())  # those worked out for another form of the network do not hold
-    try:
-        return CoAtNet(replace(config, **overrides))
-    except TypeError as error:
-        raise UsageError(f"expected fields of CoAtNetConfig, got {sorted(overrides)} ({error})") from None
+        config = replace(config, transformer=replace(config.transformer, attention=overrides["attention"]))
+    return CoAtNet(config)

@@ -226,8 +226,39 @@ def test_config_survives_json(name):
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("coatnet_8", {}, "^expected one of coatnet_0, .*vit_rel_small, got 'coatnet_8'$"),
-        ("coatnet_micro", {"chanels": 3}, r"^expected fields of CoAtNetConfig, got \['chanels'\]"),
+        ("coatnet_8", {}, "^expected one of coatnet_0, .*vit_rel_small, got 'coatnet_8'; did you mean 'coatnet_7'.$"),
+        ("coatnet_mni", {}, "got 'coatnet_mni'; did you mean 'coatnet_mini'.$"),
+        (
+            "coatnet_micro",
+            {"chanels": 3, "image_size": 64},
+            r"^expected fields of CoAtNetConfig, got \['chanels'\]; did you mean 'channels'.$",
+        ),
+        ("coatnet_micro", {"atention": "post"}, r"got \['atention'\]; did you mean 'attention'.$"),
+        ("coatnet_micro", {"image_size": "64"}, "^expected image_size as int, got '64'$"),
+        ("coatnet_micro", {"layout": 5}, "^expected layout as str, got 5$"),
+        ("coatnet_micro", {"channels": 5}, r"^expected channels as tuple\[int, \.\.\.\], got 5$"),
+        (
+            "coatnet_micro",
+            {"depths": (1, "2", 3, 1)},
+            r"^expected depths as tuple\[int, \.\.\.\], got \(1, '2', 3, 1\)$",
+        ),
+        ("coatnet_micro", {"head_hidden": "9"}, r"^expected head_hidden as int \| None, got '9'$"),
+        ("coatnet_micro", {"transformer": {}}, r"^expected transformer as TransformerConfig, got \{\}$"),
+        ("coatnet_micro", {"attention": "post", "transformer": {}}, r"^expected transformer as TransformerConfig, got"),
+        (
+            "coatnet_micro",
+            {"strides": (2, 2, 2, 3), "image_size": 96},
+            r"^expected strides of 1 or 2, got \(2, 2, 2, 3\)",
+        ),
+        ("coatnet_micro", {"strides": (2, 2, 2, 0)}, r"^expected strides of 1 or 2, got \(2, 2, 2, 0\)$"),
+        ("coatnet_micro", {"drop_path": 1.0}, "^expected drop_path of at least 0 and below 1, got 1.0$"),
+        ("coatnet_micro", {"drop_path": float("nan")}, "^expected drop_path of at least 0 and below 1, got nan$"),
+        ("coatnet_micro", {"num_classes": -3}, "^expected num_classes of 0 or more, got -3$"),
+        (
+            "coatnet_micro",
+            {"channels": (32, 80, 128, 256), "transformer": TransformerConfig(widen_in="proj")},
+            r"that 32 divides \(head_dim\), got \[80\]$",
+        ),
         ("coatnet_micro", {"image_size": 100}, "^expected .* multiples of 16, got 100×100; the nearest is 96×96$"),
         ("coatnet_micro", {"channels": (64, 32, 128, 256)}, r"^expected channels that never shrink, got \(64, 32,"),
         ("coatnet_micro", {"stem_channels": (16, 128)}, "^expected channels that never shrink, got "),
@@ -244,6 +275,12 @@ def test_config_survives_json(name):
 def test_refused(name, overrides, message):
     with pytest.raises(UsageError, match=message):
         create(name, **overrides)
+
+
+@torch.no_grad()
+def test_heads_of_the_channels_before_they_grow():
+    network = create("coatnet_micro", channels=(32, 64, 128, 200), transformer=TransformerConfig(widen_in="proj"))
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 200, 4, 4)
 
 
 @pytest.mark.parametrize(
