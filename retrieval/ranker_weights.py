@@ -14,6 +14,7 @@ from retrieval.errors import UsageError
 from retrieval.layers.token_match import attend
 from retrieval.ranker import RankerConfig, RelevanceAttention
 from retrieval.reranking.described import Described
+from retrieval.reranking.ranker_features import NUM_FEEDBACK
 from retrieval.undrawn import Undrawn
 
 _MOST_NUMBERS = 2**21  # in the largest tensor of a chunk of queries; about twelve of that size live at once
@@ -65,16 +66,28 @@ class Ranker:
         self.name = weights_folder.name_once_saved(self.name, folder)
 
     @torch.no_grad()
-    def score(self, queries: Described, candidates: Described, feedback: torch.Tensor | None = None) -> np.ndarray:
+    def score(
+        self, queries: Described, candidates: Described, feedback: torch.Tensor | np.ndarray | None = None
+    ) -> np.ndarray:
         """Relevance (Q, K) float32 of each query's K candidates: a logit, which compares those of one query.
 
         `queries` (Q,), `candidates` (Q, K), `feedback` (Q, K, 6) as `retrieval.reranking.feedback_features` gives them.
-        Many queries are scored a chunk at a time, in some 100 MB.
+        Many queries are scored a chunk at a time, in some 100 MB. Raises `UsageError` where these do not fit each other
+        or the ranker's `config`.
         """
         num_queries = len(queries.dims)
         if candidates.dims.ndim != 2 or len(candidates.dims) != num_queries:
             expected = f"candidates ({num_queries}, K) for {num_queries} queries"
             raise UsageError(f"expected {expected}, got {tuple(candidates.dims.shape)}; give each query its own")
+        _check_fields("queries", queries, self.config)
+        _check_fields("candidates", candidates, self.config)
+        if feedback is not None:
+            feedback = torch.as_tensor(feedback, dtype=torch.float32)
+            if feedback.shape != (*candidates.dims.shape, NUM_FEEDBACK):
+                raise UsageError(
+                    f"expected feedback {(*candidates.dims.shape, NUM_FEEDBACK)}, got {tuple(feedback.shape)}; "
+                    "make it of the same queries and candidates"
+                )
         num_at_once = max(1, _MOST_NUMBERS // self._numbers_a_query(queries, candidates))
         scores_QK = torch.empty(candidates.dims.shape)
         for start in range(0, num_queries, num_at_once):
@@ -108,6 +121,25 @@ class Ranker:
         among = max(self.config.num_candidate_heads * num_candidates, self.config.num_dims)
         query_side = self.config.num_heads * num_query_tokens * token_dim
         return max(1, num_candidates * max(by_token, among, query_side))
+
+
+def _check_fields(name: str, described: Described, config: RankerConfig) -> None:
+    """Raise `UsageError` unless every field has the shape that this ranker reads, led by that of `dims`."""
+    leading, num_tokens = described.dims.shape, described.mask.shape[-1:]
+    shapes = {
+        "vectors": (*leading, config.num_dims),
+        "tokens": (*leading, *num_tokens, config.token_dim),
+        "mask": (*leading, *num_tokens),
+        "numbers": (*leading, len(config.metadata.numbers)),
+        "categories": (*leading, len(config.metadata.categories)),
+    }
+    for field, expected in shapes.items():
+        arrived = tuple(getattr(described, field).shape)
+        if arrived != expected:
+            raise UsageError(
+                f"expected {field} {expected} of the {name}, got {arrived}; encode them with the ranker's embedder and "
+                f"describe them by its columns {list(config.metadata.names)}"
+            )
 
 
 def _parse(config: dict) -> tuple[RankerConfig, str]:

@@ -118,6 +118,41 @@ def test_candidates_that_do_not_fit_the_queries():
         perturbed(metadata=COLUMNS).score(pictures(2), pictures(2))
 
 
+@pytest.mark.parametrize(
+    ("side", "field", "end", "message"),
+    [
+        ("queries", "vectors", slice(400), r"^expected vectors \(2, 512\) of the queries, got \(2, 400\); encode"),
+        ("queries", "tokens", slice(8), r"^expected tokens \(2, 5, 12\) of the queries, got \(2, 5, 8\)"),
+        ("queries", "numbers", slice(0), r"^expected numbers \(2, 1\) of the queries, got \(2, 0\)"),
+        ("candidates", "vectors", slice(400), r"^expected vectors \(2, 3, 512\) of the candidates, got \(2, 3, 400\)"),
+        ("candidates", "tokens", slice(8), r"^expected tokens \(2, 3, 5, 12\) of the candidates, got \(2, 3, 5, 8\)"),
+        ("candidates", "mask", slice(4), r"^expected tokens \(2, 3, 4, 12\) of the candidates, got \(2, 3, 5, 12\)"),
+        ("candidates", "mask", 0, r"^expected tokens .* of the candidates, got"),
+        (
+            "candidates",
+            "categories",
+            slice(0),
+            r"got \(2, 3, 0\); .* describe them by its columns \['price', 'kind'\]$",
+        ),
+    ],
+)
+def test_a_field_that_the_ranker_cannot_read_is_named(side, field, end, message):
+    sides = {"queries": pictures(2), "candidates": pictures(2, 3)}
+    sides[side] = sides[side]._replace(**{field: getattr(sides[side], field)[..., end]})
+    with pytest.raises(UsageError, match=message):
+        perturbed(metadata=COLUMNS).score(**sides)
+
+
+def test_feedback_may_be_an_array_and_is_one_a_candidate():
+    queries, candidates, feedback = pictures(2), pictures(2, 3), torch.rand(2, 3, 6)
+    ranker = perturbed(metadata=COLUMNS)
+    expected = ranker.score(queries, candidates, feedback)
+    np.testing.assert_array_equal(ranker.score(queries, candidates, feedback.double().numpy()), expected)
+    for wrong in (feedback[..., :5], feedback[:1], feedback[0]):
+        with pytest.raises(UsageError, match=r"^expected feedback \(2, 3, 6\), got \([^;]*\); make it of the same"):
+            ranker.score(queries, candidates, wrong)
+
+
 def edit(folder, **changes) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
