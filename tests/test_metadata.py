@@ -38,7 +38,25 @@ def test_what_is_no_number_is_unknown(value):
     assert np.isnan(columns.encode([{"price": value}])[0]).all()
 
 
-@pytest.mark.parametrize("value", [10, 10.0, np.int64(10), np.float32(10)])
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e39, np.float64(1e200), 10**400, -(10**400)])
+def test_numbers_too_large_are_unknown(value):
+    columns = MetadataColumns.fit([*ROWS, {"price": value}], numbers=["price"])
+    assert columns.numbers == (NumberColumn(name="price", mean=20.0, spread=10.0),)
+    assert np.isnan(columns.encode([{"price": value}])[0]).all()
+    with pytest.raises(UsageError, match="^expected numbers in the column 'price', got none"):
+        MetadataColumns.fit([{"price": value}], numbers=["price"])
+
+
+def test_the_largest_numbers_stay_finite():
+    largest = float(np.finfo(np.float32).max)
+    rows = [{"a": largest}, {"a": -largest}, {"a": largest}]
+    columns = MetadataColumns.fit(rows, numbers=["a"])
+    assert columns.encode(rows)[0].ravel() == pytest.approx([2**-0.5, -(2**0.5), 2**-0.5])
+    narrow = MetadataColumns.fit([{"a": 0.0}, {"a": 1e-9}], numbers=["a"])
+    assert narrow.encode(rows)[0].ravel().tolist() == [largest, -largest, largest]
+
+
+@pytest.mark.parametrize("value", [10, 10.0, np.int64(10), np.float32(10), np.float16(10)])
 def test_numbers_of_every_kind(value):
     columns = MetadataColumns.fit(ROWS, numbers=["price"])
     assert columns.encode([{"price": value}])[0].tolist() == [[-1]]

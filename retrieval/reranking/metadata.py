@@ -14,6 +14,9 @@ MAX_CATEGORIES = 4096
 """Values of one column that are told apart; the rarer ones count as unknown."""
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NumberColumn:
     """A column of numbers, standardised by what was seen in training."""
@@ -51,9 +54,10 @@ class MetadataColumns:
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
         """Rows by column name to numbers (N, M) float32, NaN where unknown, and categories (N, C) int64, 0 there.
 
-        Unknown is what is absent, None, NaN, no number where one is wanted, or a category never seen in training.
+        Unknown is what is absent, None, NaN, no number where one is wanted or one beyond float32, or a category never
+        seen in training.
         """
-        numbers_NM = np.full((len(rows), len(self.numbers)), np.nan, np.float32)
+        numbers_NM = np.full((len(rows), len(self.numbers)), np.nan)
         categories_NC = np.zeros((len(rows), len(self.categories)), np.int64)
         codes = [{value: code for code, value in enumerate(column.values, 1)} for column in self.categories]
         for place, row in enumerate(rows):
@@ -61,7 +65,7 @@ class MetadataColumns:
                 numbers_NM[place, m] = (_number(row.get(column.name)) - column.mean) / column.spread
             for c, column in enumerate(self.categories):
                 categories_NC[place, c] = codes[c].get(_category(row.get(column.name)), 0)
-        return numbers_NM, categories_NC
+        return numbers_NM.clip(-_LARGEST, _LARGEST).astype(np.float32), categories_NC
 
     @classmethod
     def fit(
@@ -110,4 +114,6 @@ def _category(value: Any) -> str | None:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return math.nan
-    return float(value) if math.isfinite(value) else math.nan
+    value = value.item() if isinstance(value, np.generic) else value
+    # Compared before it is converted: an integer may lie beyond any float.
+    return float(value) if -_LARGEST <= value <= _LARGEST else math.nan
