@@ -1,7 +1,8 @@
 """Attention pooling: a feature map (B, C, h, w) to one vector, and the map that says where it looked.
 
 Every pooling returns `(pooled_BC, attention_Bhw)`; each attention map is non-negative and sums to 1. It is what the
-user is shown as the explanation. `create(kind, num_channels)` builds one by name.
+user is shown as the explanation, and float32 or finer whatever the weights are. `create(kind, num_channels)` builds one
+by name.
 """
 
 import torch
@@ -14,9 +15,14 @@ from retrieval.nearest_name import did_you_mean
 
 
 def weighted_mean(features_BCHW: torch.Tensor, weights_BHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean over the locations by non-negative weights: (pooled (B, C), attention (B, H, W) that sums to 1)."""
+    """Mean over the locations by non-negative weights: (pooled (B, C), attention (B, H, W) that sums to 1).
+
+    Where the weights have underflowed, all locations weigh the same.
+    """
     weights_BHW = full_precision(weights_BHW)
-    attention_BHW = weights_BHW / weights_BHW.sum((1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    height, width = weights_BHW.shape[1:]
+    total_B11, tiny = weights_BHW.sum((1, 2), keepdim=True), torch.finfo(torch.float32).tiny
+    attention_BHW = torch.where(total_B11 < tiny, 1 / (height * width), weights_BHW / total_B11.clamp_min(tiny))
     pooled_BC = torch.einsum("bchw,bhw->bc", full_precision(features_BCHW), attention_BHW)
     return pooled_BC, attention_BHW
 
@@ -57,7 +63,7 @@ class SoftmaxPooling(nn.Module):
 
     def forward(self, features_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden_BDHW = self.hidden(features_BCHW).tanh()
-        similarity_BHW = torch.einsum("bdhw,d->bhw", full_precision(hidden_BDHW), self.context)
+        similarity_BHW = torch.einsum("bdhw,d->bhw", full_precision(hidden_BDHW), full_precision(self.context))
         attention_BHW = similarity_BHW.flatten(1).softmax(1).unflatten(1, similarity_BHW.shape[1:])
         return weighted_mean(features_BCHW, attention_BHW)
 
@@ -82,10 +88,12 @@ class MultiheadPooling(nn.Module):
         num_heads, head_dim = self.query_hD.shape
         key_BhDN = full_precision(self.key(features_BCHW)).flatten(2).unflatten(1, (num_heads, head_dim))
         value_BhDN = full_precision(self.value(features_BCHW)).flatten(2).unflatten(1, (num_heads, head_dim))
-        similarity_BhN = torch.einsum("hd,bhdn->bhn", self.query_hD, key_BhDN) / head_dim**0.5
+        similarity_BhN = torch.einsum("hd,bhdn->bhn", full_precision(self.query_hD), key_BhDN) / head_dim**0.5
         attention_BhN = similarity_BhN.softmax(-1)
         pooled_BC = torch.einsum("bhn,bhdn->bhd", attention_BhN, value_BhDN).flatten(1)
-        return self.project(pooled_BC), attention_BhN.mean(1).unflatten(1, (height, width))
+        return self.project(pooled_BC.to(self.project.weight.dtype)), attention_BhN.mean(1).unflatten(
+            1, (height, width)
+        )
 
 
 class StructuredPooling(nn.Module):
@@ -104,7 +112,7 @@ class StructuredPooling(nn.Module):
 
     def forward(self, features_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         score_B1HW = full_precision(self.unary(features_BCHW))
-        across, down = self.coupling
+        across, down = full_precision(self.coupling)
         zero = torch.zeros_like(across)
         kernel = torch.stack([zero, down, zero, across, zero, across, zero, down, zero]).view(1, 1, 3, 3)
         marginal_B1HW = score_B1HW.sigmoid()

@@ -152,6 +152,30 @@ def test_attention_is_a_share_even_where_every_weight_is_tiny(kind):
     torch.testing.assert_close(pooled_BC, features().mean((2, 3)), rtol=0, atol=0.1)
 
 
+@pytest.mark.parametrize("bias", [-90.0, -100.0, -200.0])
+@pytest.mark.parametrize("kind", ["sigmoid", "structured"])
+def test_attention_is_even_where_every_weight_has_underflowed(kind, bias):
+    pooling = randomised(POOLINGS[kind](CHANNELS), std=0.01)
+    (pooling.weigh if kind == "sigmoid" else pooling.unary)[2].bias.data.fill_(bias)
+    pooled_BC, attention_BHW = pooling(features())
+    torch.testing.assert_close(attention_BHW, torch.full((BATCH, HEIGHT, WIDTH), 1 / (HEIGHT * WIDTH)))
+    torch.testing.assert_close(pooled_BC, features().mean((2, 3)))
+    pooled_BC.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in pooling.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_another_precision(kind, dtype):
+    pooling = randomised(POOLINGS[kind](CHANNELS))
+    expected = pooling(features())
+    pooled_BC, attention_BHW = pooling.to(dtype)(features().to(dtype))
+    assert attention_BHW.dtype == torch.promote_types(dtype, torch.float32)
+    for values, wanted in zip((pooled_BC, attention_BHW), expected, strict=True):
+        torch.testing.assert_close(values.float(), wanted, rtol=0.1, atol=0.1)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_location_gets_all_of_it(kind):
