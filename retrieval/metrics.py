@@ -36,7 +36,9 @@ class RetrievalMetrics:
         return len(self.first_rank)
 
     def recall_at(self, k: int) -> float:
-        """Recall@K in percent, for one of the `ks` asked for."""
+        """Recall@K in percent, for one of the `ks` asked for; raises `UsageError` for another."""
+        if k not in self.recall:
+            raise UsageError(f"expected k among {', '.join(map(str, self.recall))}, got {k!r}; name it in ks")
         return 100 * float(self.recall[k].mean())
 
     @property

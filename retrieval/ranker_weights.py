@@ -55,7 +55,7 @@ class Ranker:
         weights_folder.fill(attention, state, folder, what="ranker")
         return cls(attention, embedder=embedder, name=name)
 
-    def save(self, folder: str | Path, notes: dict | None = None) -> None:
+    def save(self, folder: str | Path, *, notes: dict | None = None) -> None:
         """Write config.json and model.safetensors (float16); `notes`, such as the recipe, are kept in config.json.
 
         One without a name goes by the folder from then on. Raises, and changes nothing, `WeightsError` for weights that

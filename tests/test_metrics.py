@@ -250,3 +250,9 @@ def test_answers_that_are_not_there(rows, message):
     with pytest.raises(UsageError) as caught:
         instance_ranks(V, V, rows)
     assert "expected one row in 0..2 for each of 3 queries" in str(caught.value) and message in str(caught.value)
+
+
+def test_recall_that_was_not_asked_for():
+    metrics = retrieval_metrics(V, V, "aab", "aab", exclude_self=True, ks=(1, 2))
+    with pytest.raises(UsageError, match="^expected k among 1, 2, got 3; name it in ks$"):
+        metrics.recall_at(3)
