@@ -83,8 +83,9 @@ def load(
 
     `state_dict_or_path`: timm's state dict, a local .safetensors file, or `"hf-hub:owner/model"`. `image_size`: the
     input size that bias tables are resized for, bilinearly; the model's own when left out. The classifier is built
-    where its weights are there. Raises `WeightsError` for missing, unknown or misshapen entries, `UsageError` for a
-    name that is not in `CONFIGS`.
+    where its weights are there. Pixels are as timm's model takes them, in −1..1, but for `coatnet_bn_0_rw_224`: less
+    ImageNet's mean, over its deviation (`retrieval.backbones.load_backbone` takes −1..1 for every model). Raises
+    `WeightsError` for missing, unknown or misshapen entries, `UsageError` for a name that is not in `CONFIGS`.
     """
     base = name.split(".")[0]
     if base not in CONFIGS:
