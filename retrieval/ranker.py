@@ -149,7 +149,8 @@ class DifferentiableSearchEngine(nn.Module):
 
     `document_encoder` and `query_encoder` turn documents and queries into `Described`: networks that read pixels
     (`retrieval.reranking.encoders`), or `nn.Identity()` for what an index already holds. `attention` scores them, such
-    as `RelevanceAttention`.
+    as `RelevanceAttention`. Joint training gives the same relevance without it, by one pass of the network over queries
+    and documents together, which serves the embedder's own loss too.
     """
 
     def __init__(

@@ -63,11 +63,7 @@ class JointLearner(nn.Module):
         return loss
 
     def relevance(self, output: NetworkOutput, lists: RankingExamples) -> torch.Tensor:
-        """(Q, K), from what the network says of the views of `shown_in(lists)`: what a differentiable engine gives.
-
-        `DifferentiableSearchEngine` itself would run the network once for the queries and once for the documents, where
-        one pass over all views serves this loss and the learner's own.
-        """
+        """(Q, K), from what the network says of the views of `shown_in(lists)`: what a differentiable engine gives."""
         num_queries, num_candidates = lists.candidates.shape
         config, end = self.learner.network.config, num_queries * (1 + num_candidates)
         as_queries, as_documents = (
