@@ -5,8 +5,8 @@
 DATA holds mini-imagenet. Metadata: each class belongs to one of eight departments, and four in five pictures say
 which; then the same column shuffled. People: a user for whom pictures are alike that have the same colour (one of six
 clusters of mean Lab colours), whatever they show, judges ten of the candidates of each of 50 queries; the ranker is
-fine-tuned on those, a fifth of each step, and on labels. Once with the mean colour as three metadata columns, once
-without.
+fine-tuned on those, three tenths of each step, and on labels. Once with the mean colour as three metadata columns, once
+without. `--on val` is for choosing what share of a step they have.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from retrieval.training.rerank_metrics import average_precision, similarities
 COLOURS = ("lightness", "redness", "yellowness")
 NUM_DEPARTMENTS = 8
 JUDGED_QUERIES, JUDGED_EACH = 50, 10
-TUNING = {"queries_per_epoch": 640, "batch_size": 64, "epochs": 12}
+TUNING = {"queries_per_epoch": 640, "batch_size": 64, "epochs": 12, "patience": 12}
 
 
 def colours_of(data: Path, name: str, image_size: int, cache: Path) -> np.ndarray:
@@ -93,7 +93,8 @@ def judged_by_user(examples: RankingExamples, seed: int = 0) -> tuple[RankingExa
         relevant=examples.relevant[of_query, place],
     )
     own = of_query == torch.arange(len(examples))[:, None]
-    return replace(with_feedback(examples, judgments, leave_out=own), counts=counts), judgments
+    told = replace(examples, counts=counts, num_relevant=(examples.relevant & counts).sum(1))
+    return with_feedback(told, judgments, leave_out=own), judgments
 
 
 def with_feedback(examples: RankingExamples, judgments: Judgments, leave_out=None) -> RankingExamples:
@@ -116,15 +117,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--tune", type=json.loads, default={}, help="settings of the fine-tuning, as JSON")
-    parser.add_argument("--judged-share", type=float, default=0.2, help="of each step of the fine-tuning")
+    parser.add_argument("--judged-share", type=float, default=0.3, help="of each step of the fine-tuning")
     parser.add_argument("--only", nargs="+", default=["metadata", "people"])
+    parser.add_argument("--on", choices=["val", "test"], default="test", help="whose pictures are asked for")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     embedder = Embedder.load(arguments.model, device="cpu")
     sets = {
         name: Found.search(*embed(embedder, arguments.data, name, arguments.cache)) for name in ("train", "val", "test")
     }
-    asked = torch.randperm(len(sets["test"].examples), generator=torch.Generator().manual_seed(0))
+    on = arguments.on
+    asked = torch.randperm(len(sets[on].examples), generator=torch.Generator().manual_seed(0))
     judged, unseen = asked[:JUDGED_QUERIES], asked[JUDGED_QUERIES : JUDGED_QUERIES + 1000]
     config = RankerTrainConfig(loss="smooth_ap", queries_per_epoch=2400, epochs=arguments.epochs)
 
@@ -144,7 +147,7 @@ def main() -> None:
         results = json.loads(arguments.out.read_text()) | results
     plain, plain_lists = trained("plain", lambda split: [{}] * len(sets[split].labels))
     if "metadata" in arguments.only:
-        of_labels = precision(plain, plain_lists["test"].take(unseen))
+        of_labels = precision(plain, plain_lists[on].take(unseen))
         table = {"no column": summary(of_labels, of_labels)}
         for name, shuffled in (("with signal", False), ("shuffled", True)):
             ranker, lists = trained(
@@ -152,7 +155,7 @@ def main() -> None:
                 lambda split, shuffled=shuffled: departments(sets[split].labels, shuffled=shuffled),
                 categories=("department",),
             )
-            table[name] = summary(precision(ranker, lists["test"].take(unseen)), of_labels)
+            table[name] = summary(precision(ranker, lists[on].take(unseen)), of_labels)
         results["metadata"] = table
         print(table, flush=True)
     if "people" in arguments.only:
@@ -161,7 +164,7 @@ def main() -> None:
         def colour_rows(split: str) -> list[dict]:
             return [dict(zip(COLOURS, map(float, row), strict=True)) for row in colours[split]]
 
-        scaled = ((colours["test"] - colours["test"].mean(0)) / colours["test"].std()).astype(np.float32)
+        scaled = ((colours[on] - colours[on].mean(0)) / colours[on].std()).astype(np.float32)
         cv2.setRNGSeed(0)
         _, clusters, _ = cv2.kmeans(scaled, 6, None, (3, 100, 1e-4), 4, cv2.KMEANS_PP_CENTERS)
         notion = torch.from_numpy(clusters[:, 0])
@@ -171,9 +174,9 @@ def main() -> None:
             "with colour columns": with_colour,
             "embedding alone": (plain, plain_lists),
         }.items():
-            told, judgments = judged_by_user(under(lists["test"].take(judged), notion))
-            asks = with_feedback(under(lists["test"].take(unseen), notion), judgments)
-            by_label = lists["test"].take(unseen)
+            told, judgments = judged_by_user(under(lists[on].take(judged), notion))
+            asks = with_feedback(under(lists[on].take(unseen), notion), judgments)
+            by_label = lists[on].take(unseen)
             is_held = torch.arange(len(told)) % 5 == 0
             tuned = train_ranker(
                 copy.deepcopy(base),
@@ -181,7 +184,7 @@ def main() -> None:
                 [told.take(is_held), lists["val"].take(torch.arange(0, len(lists["val"]), 16))],
                 config=RankerTrainConfig(**TUNING | arguments.tune),
                 shares=[arguments.judged_share, 1 - arguments.judged_share],
-                out=arguments.cache / f"tuned-{name.replace(' ', '-')}",
+                out=arguments.cache / f"tuned-{name.replace(' ', '-')}-{on}-{arguments.judged_share:g}",
                 report=print,
             )
             before, labels_before = precision(base, under(by_label, notion)), precision(base, by_label)

@@ -54,7 +54,7 @@ def ranker(
     judged_share: Annotated[
         float,
         typer.Option("--judged-share", min=0.01, max=0.99, help="Of each step, where there is --data as well."),
-    ] = 0.2,
+    ] = 0.3,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Keep the ranker in the --feedback index, under this name."),
@@ -157,6 +157,8 @@ def ranker(
         num_candidates=candidates,
         queries_per_epoch=queries_per_epoch,
         learning_rate=learning_rate,
+        # What people say costs labels at first, before it wins anything: too early to stop.
+        patience=RankerTrainConfig.patience if feedback is None else max(1, epochs),
         seed=seed,
     )
     attention, notes = ranker_run.start_of(sources, init, numbers=number or [], categories=category or [], seed=seed)
