@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval.errors import ImageError, SourceError, UsageError
@@ -229,16 +230,32 @@ def _parquet_rows(
             f"expected columns {' and '.join(map(repr, wanted))} in {path}, lacks {', '.join(sorted(missing))} "
             f"among {', '.join(present)}"
         )
+    if not _holds_pictures(kind := file.schema_arrow.field("image").type):
+        raise SourceError(f"expected the bytes of pictures in column 'image' of {path}, got {kind}; put them there")
     further = [name for name in columns if name in present]
     read = list(dict.fromkeys([*wanted, *further, *({"split"} & {*present})]))
     number = 0
-    for batch in file.iter_batches(batch_size=256, columns=read):
+    for batch in _batches(file, read, path):
         for row in batch.to_pylist():
             image = row["image"]
             data = image.get("bytes") if isinstance(image, dict) else image
             label, group, split = (_text(row.get(column)) for column in (label_column, group_column, "split"))
             yield _Row(f"{path}#{number}", data or b"", label, group, split, {name: row[name] for name in further})
             number += 1
+
+
+def _holds_pictures(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _batches(file: pq.ParquetFile, names: list[str], path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(batch_size=256, columns=names)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"expected a parquet file that can be read to its end, got {path}: {reason}") from None
 
 
 def _text(value: object) -> str | None:

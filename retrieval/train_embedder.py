@@ -102,7 +102,8 @@ def network_with(backbone: CoAtNet, config: TrainConfig) -> EmbedderNetwork:
     transformer = replace(backbone.config.transformer, attention=config.attention)
     shape = replace(backbone.config, transformer=transformer, drop_path=config.drop_path, num_classes=0)
     network = EmbedderNetwork(replace(config.embedder, backbone=shape))
-    network.backbone.load_state_dict(backbone.state_dict())
+    weights = backbone.state_dict()
+    network.backbone.load_state_dict({name: weights[name] for name in weights if not name.startswith("head.fc.")})
     return network
 
 

@@ -183,7 +183,7 @@ class _JointRun:
 
     def best(self) -> tuple[EmbedderNetwork, nn.Module]:
         """Network and ranker, with the weights that are kept, on the CPU."""
-        best = torch.load(self.out / "best.pt", weights_only=True, map_location="cpu")
+        best = checkpoints.read(self.out / "best.pt")
         self.network.load_state_dict(best["network"])
         self.attention.load_state_dict(best["attention"])
         self.model.cpu().eval()
@@ -193,7 +193,7 @@ class _JointRun:
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return False
-        saved = torch.load(path, weights_only=True, map_location="cpu")
+        saved = checkpoints.read(path)
         checkpoints.refuse_other(path, saved, self.identity)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -144,7 +144,7 @@ class _Run:
         """What `save` wrote, if there is a checkpoint; raises `TrainingError` for one of another run."""
         if not path.exists():
             return
-        saved = torch.load(path, weights_only=True, map_location="cpu")
+        saved = checkpoints.read(path)
         checkpoints.refuse_other(path, saved, identity)
         self.attention.load_state_dict(saved["attention"])
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -1,12 +1,15 @@
 """What a run leaves in its folder: a log that a kill cannot upset, files that are whole."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
 from retrieval.datasets import LabelledImages
+from retrieval.errors import TrainingError
+from retrieval.training import checkpoints
 from retrieval.training.checkpoints import Log, digest_of, save_atomically
 
 
@@ -50,3 +53,32 @@ def test_pictures_are_told_apart_by_classes_shape_and_pixels():
     digests.add(digest_of(LabelledImages(pixels=pixels[:, :14, :14], labels=labels)))
     digests.add(digest_of(LabelledImages(pixels=pixels + np.uint8(1), labels=labels)))
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no checkpoint", pickle.dumps([1, 2], protocol=2), pickle.dumps(print, protocol=2)]
+)
+def test_a_file_that_is_no_checkpoint_is_refused_in_a_sentence(tmp_path, data):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(data)
+    with pytest.raises(TrainingError, match="^expected a checkpoint of a training run in .*, got a file that is none"):
+        checkpoints.read(path)
+
+
+def test_a_checkpoint_that_is_cut_short_or_holds_something_else_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoints.save_atomically({"step": 3, "weights": torch.zeros(100)}, path)
+    assert checkpoints.read(path)["step"] == 3
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrainingError, match="remove it to start anew, or give another folder"):
+        checkpoints.read(path)
+    torch.save([1, 2], path)
+    with pytest.raises(TrainingError, match="remove it to start anew"):
+        checkpoints.read(path)
+
+
+def test_a_number_that_is_none_says_what_to_do(tmp_path):
+    assert checkpoints.finite("loss", torch.tensor(2.0), 3, tmp_path) == 2
+    with pytest.raises(TrainingError, match="got nan at step 3; no weights were saved yet: run again with a lower"):
+        checkpoints.finite("loss", torch.tensor(float("nan")), 3, tmp_path)

@@ -227,6 +227,22 @@ def test_sources_that_cannot_be_read(tmp_path):
         load_labelled([path], image_size=8, label_column="kind")
 
 
+@pytest.mark.parametrize("images", [["a.png", "b.png"], [1, 2], [{"path": "a.png"}, {"path": "b.png"}]])
+def test_a_column_that_holds_no_bytes_is_told_so(tmp_path, images):
+    path = write_parquet(tmp_path / "a.parquet", images, ["a", "b"])
+    with pytest.raises(SourceError, match="^expected the bytes of pictures in column 'image' of .*a.parquet, got "):
+        load_labelled([path], image_size=8)
+
+
+def test_a_parquet_whose_rows_are_damaged_is_refused_in_a_sentence(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", [picture(seed) for seed in range(20)], ["a", "b"] * 10)
+    data = bytearray(path.read_bytes())
+    data[30:600] = bytes(570)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="^expected a parquet file that can be read to its end, got .*a.parquet: "):
+        load_labelled([path], image_size=8)
+
+
 def test_nothing_left(tmp_path):
     images, splits = [picture(10), b"no picture"], ["train", "test"]
     path = write_parquet(tmp_path / "a.parquet", images, ["a", "b"], split=splits)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from retrieval.dimension import DimensionPredictor
-from retrieval.errors import UsageError
+from retrieval.errors import TrainingError, UsageError
 from retrieval.training.candidates import CandidateScores
 from retrieval.training.recipes import RECIPES, RankingTerms, smallest_sufficient
 from retrieval.training.shorten import ShortenConfig, calibrate, correlation, prepare_ground, shorten
@@ -134,6 +134,17 @@ def test_settings_that_make_no_sense_are_refused():
         ShortenConfig(budget=0)
     with pytest.raises(UsageError, match=r"expected budgets that rise from above 0, got \(90.0, 30.0\)"):
         ShortenConfig(budgets=(90.0, 30.0))
+
+
+def test_lengths_that_are_no_numbers_end_the_stage():
+    with pytest.raises(TrainingError, match="^expected a finite .*lower the learning_rate of the stage `shorten`"):
+        shorten(
+            DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG), ground(), replace(CONFIG, learning_rate=1e30)
+        )
+    with pytest.raises(UsageError, match="expected temperatures above 0, for instances and classes, got 0.0, 0.05"):
+        RankingTerms(instance_temperature=0.0)
+    with pytest.raises(UsageError, match="expected a batch_size of at least 1 and a learning_rate above 0, got 200, 0"):
+        replace(CONFIG, learning_rate=0)
 
 
 def test_full_vectors_of_the_ground_have_unit_length():

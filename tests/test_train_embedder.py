@@ -272,13 +272,15 @@ def test_a_run_starts_from_weights_and_leaves_them(sets, tmp_path):
 
 def test_a_pretrained_backbone_is_taken_over_without_its_classifier():
     config = replace(TINY, backbone="timm:coatnet_nano_rw_224", attention="post")
-    small = replace(CoAtNet(TINY.embedder.backbone).config, num_classes=0, image_size=64)
-    backbone = CoAtNet(small)
+    backbone = CoAtNet(replace(TINY.embedder.backbone, num_classes=5, image_size=64))
     network = network_with(backbone, config)
     assert network.config.backbone.transformer.attention == "post"
     assert network.config.backbone.image_size == 64 and network.config.backbone.drop_path == 0.05
-    for name, value in backbone.state_dict().items():
-        assert torch.equal(network.backbone.state_dict()[name], value), name
+    assert network.config.backbone.num_classes == 0 and network.backbone.head.fc is None
+    kept = network.backbone.state_dict()
+    assert backbone.state_dict().keys() - kept.keys() == {"head.fc.weight", "head.fc.bias"}
+    for name, value in kept.items():
+        assert torch.equal(backbone.state_dict()[name], value), name
 
 
 def test_each_parameter_is_in_one_group_at_its_own_rate():

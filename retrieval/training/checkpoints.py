@@ -57,7 +57,7 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
     """
     if not path.exists():
         return
-    saved = torch.load(path, weights_only=True, map_location="cpu")
+    saved = read(path)
     if "config" not in saved:  # it is a ranker's
         refuse_changed(path, ["things to train"])
     wanted = config.to_dict()
@@ -75,6 +75,20 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
     if progress.ema is not None:
         progress.ema.load_state_dict(saved["ema"])
     progress.step, progress.best_recall = saved["step"], saved["best_recall"]
+
+
+def read(path: Path) -> dict:
+    """What `save_atomically` wrote there; raises `TrainingError` for anything else."""
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception:  # of as many kinds as a file can be broken in ways
+        saved = None
+    if not isinstance(saved, dict):
+        raise TrainingError(
+            f"expected a checkpoint of a training run in {path}, got a file that is none or not whole; "
+            "remove it to start anew, or give another folder"
+        )
+    return saved
 
 
 def digest_of(images: LabelledImages) -> str:
@@ -135,7 +149,7 @@ def finite(name: str, value: torch.Tensor, step: int, out: Path) -> float:
     last_good = f"the last good weights are in {checkpoint}" if checkpoint.exists() else "no weights were saved yet"
     raise TrainingError(
         f"expected a finite {name}, got {number} at step {step}; {last_good}: "
-        "run again with a lower learning rate, or into an empty folder"
+        "run again with a lower learning rate, into another folder"
     )
 
 

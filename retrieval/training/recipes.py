@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from retrieval.dimension import soft_cut
+from retrieval.errors import UsageError
 from retrieval.training.candidates import CandidateScores
 
 
@@ -46,6 +47,11 @@ class RankingTerms:
     class_temperature: float = 0.05
     instance_weight: float = 1.0
     class_weight: float = 0.2
+
+    def __post_init__(self):
+        if not (self.instance_temperature > 0 and self.class_temperature > 0):
+            got = f"{self.instance_temperature}, {self.class_temperature}"
+            raise UsageError(f"expected temperatures above 0, for instances and classes, got {got}")
 
 
 Recipe = Callable[[torch.Tensor, torch.Tensor, Ground, RankingTerms], torch.Tensor]

@@ -20,7 +20,15 @@ from retrieval.metrics import retrieval_metrics
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.distort import distort
 from retrieval.projection import fit_projection, pooled_vectors
-from retrieval.training.checkpoints import Log, Progress, finite, load_checkpoint, save_atomically, save_checkpoint
+from retrieval.training.checkpoints import (
+    Log,
+    Progress,
+    finite,
+    load_checkpoint,
+    read,
+    save_atomically,
+    save_checkpoint,
+)
 from retrieval.training.learner import Learner, parameter_groups
 from retrieval.training.sampling import Sampler
 from retrieval.training.schedule import warm_cosine
@@ -115,7 +123,7 @@ def represent(
             if ranks.is_first and (is_last or progress.step % config.checkpoint_steps == 0):
                 save_checkpoint(out / "checkpoint.pt", progress, config, training)
     if ranks.is_first:
-        best = torch.load(out / "best.pt", weights_only=True, map_location="cpu")
+        best = read(out / "best.pt")
         learner.network.load_state_dict(best["network"])
     ranks.share(learner.network)
 

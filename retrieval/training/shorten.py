@@ -9,7 +9,7 @@ from torch import nn
 from tqdm import trange
 
 from retrieval.dimension import DimensionPredictor
-from retrieval.errors import UsageError
+from retrieval.errors import TrainingError, UsageError
 from retrieval.training.candidates import candidate_scores, length_grid
 from retrieval.training.recipes import RECIPES, Ground, RankingTerms
 
@@ -45,6 +45,11 @@ class ShortenConfig:
             raise UsageError(f"expected a positive budget and steps ≥ 0, got {self.budget}, {self.steps}")
         if not 0 < self.budgets[0] <= self.budgets[1]:
             raise UsageError(f"expected budgets that rise from above 0, got {self.budgets}")
+        if self.batch_size < 1 or not self.learning_rate > 0:
+            raise UsageError(
+                f"expected a batch_size of at least 1 and a learning_rate above 0, got {self.batch_size}, "
+                f"{self.learning_rate}"
+            )
         if self.num_pictures < 2:
             raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
 
@@ -90,7 +95,8 @@ def shorten(
     """Train `predictor` in place, its last layer anew, and shift it so that the mean of `d` is the budget.
 
     Queries are uncut, documents are cut: a document that is cut too short loses its own queries, and one that
-    intrudes on others' costs them their place, so the loss weighs both.
+    intrudes on others' costs them their place, so the loss weighs both. Raises `TrainingError` where the loss, or what
+    is predicted in the end, is no number.
     """
     learn_from = RECIPES[config.recipe]
     optimizer = torch.optim.AdamW(predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -101,7 +107,7 @@ def shorten(
     nn.init.normal_(predictor.net[-1].weight, std=1e-2)
     calibrate(predictor, ground.pooled, config.budget)
     predictor.train()
-    for _ in trange(config.steps, desc="shorten", leave=False, disable=not show_progress_bar):
+    for step in trange(config.steps, desc="shorten", leave=False, disable=not show_progress_bar):
         chosen_Q = torch.randperm(len(ground.pooled))[: config.batch_size]
         dims_N = predictor(ground.pooled)
         shift = float(torch.empty(()).uniform_(*map(math.log, config.budgets))) - math.log(config.budget)
@@ -111,12 +117,22 @@ def shorten(
         if config.complexity_weight:
             follows = correlation(dims_N.log(), ground.complexity)
             loss = loss + config.complexity_weight * (config.complexity_correlation - follows).relu().square()
+        _refuse_broken("loss of the lengths", loss, f"at step {step}")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     predictor.eval()
     calibrate(predictor, ground.pooled, config.budget)
+    with torch.no_grad():
+        _refuse_broken("mean of the lengths", predictor(ground.pooled).mean(), "after the last step")
+
+
+def _refuse_broken(name: str, value: torch.Tensor, when: str) -> None:
+    if not value.isfinite():
+        raise TrainingError(
+            f"expected a finite {name}, got {value.item()} {when}; lower the learning_rate of the stage `shorten`"
+        )
 
 
 def correlation(a_N: torch.Tensor, b_N: torch.Tensor) -> torch.Tensor:
