@@ -13,6 +13,7 @@ from retrieval.device import full_precision
 from retrieval.dimension import DimensionPredictor
 from retrieval.energy_dimension import EnergyDimension
 from retrieval.errors import UsageError
+from retrieval.nested_projection import NestedProjection
 from retrieval.tokens import LocalTokens
 
 
@@ -22,7 +23,8 @@ class EmbedderConfig:
 
     `image_size`: side in pixels of the squares it reads. `widths`: the lengths that buckets have; the last is the
     length of an uncut embedding. `dimension`: what predicts `d`, `"learned"` from the pooled vector or `"energy"` from
-    the embedding; `min_dim`, `max_dim`: its ends.
+    the embedding; `min_dim`, `max_dim`: its ends. `projection_hidden`: width of the net that corrects the projection
+    (`NestedProjection`), 0 for a linear one.
     """
 
     backbone: CoAtNetConfig = field(default_factory=lambda: CONFIGS["coatnet_mini"])
@@ -33,6 +35,7 @@ class EmbedderConfig:
     max_dim: int = 512
     dimension: str = "learned"
     token_dim: int = 0
+    projection_hidden: int = 0
 
     def __post_init__(self):
         if list(self.widths) != sorted(set(self.widths)) or not self.widths or self.widths[0] < 1:
@@ -46,6 +49,8 @@ class EmbedderConfig:
             raise UsageError(f"expected a dimension 'learned' or 'energy', got {self.dimension!r}")
         if self.token_dim < 0:
             raise UsageError(f"expected a token_dim of 0 (no tokens) or more, got {self.token_dim}")
+        if self.projection_hidden < 0:
+            raise UsageError(f"expected a projection_hidden of 0 (linear) or more, got {self.projection_hidden}")
         if self.image_size <= 0 or self.image_size % self.backbone.stride:
             raise UsageError(f"expected an image_size that {self.backbone.stride} divides, got {self.image_size}")
 
@@ -61,6 +66,8 @@ class EmbedderConfig:
             del values["dimension"]  # weights from before there was a choice keep their fingerprint
         if not self.token_dim:
             del values["token_dim"]
+        if not self.projection_hidden:
+            del values["projection_hidden"]
         return values
 
     @classmethod
@@ -93,7 +100,11 @@ class EmbedderNetwork(nn.Module):
         self.backbone = CoAtNet(config.backbone) if backbone is None else backbone
         channels = self.backbone.num_channels
         self.pooling = pooling.create(config.pooling, channels)
-        self.projection = nn.Linear(channels, config.num_dims)
+        self.projection = (
+            NestedProjection(channels, config.num_dims, num_hidden=config.projection_hidden)
+            if config.projection_hidden
+            else nn.Linear(channels, config.num_dims)
+        )
         ends = {"min_dim": config.min_dim, "max_dim": config.max_dim}
         self.dimension = (
             EnergyDimension(**ends) if config.dimension == "energy" else DimensionPredictor(channels, **ends)

@@ -1,7 +1,8 @@
 """Training the embedder: first what pictures look like, then the projection's axes, then how many of them each needs.
 
     represent        a loss nested over the classes, and each picture told apart from all others
-    fit_projection   the projection becomes the part-whitened principal axes of the pooled vectors
+    fit_axes         the projection becomes the principal axes of the pooled vectors, less what must not tell them apart
+    concentrate      where those without labels are plain, a correction of the projection lets them do with few numbers
     shorten          the dimension predictor learns who needs more of them, under a budget on the mean
 
 The first stage takes nearly all the time and resumes from its last checkpoint; the others take minutes.
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from retrieval import distributed
 from retrieval.coatnet import CoAtNet
@@ -22,8 +24,10 @@ from retrieval.extras import packages_for
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.complexity import complexity
 from retrieval.pixels.distort import distort
-from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.projection import fit_projection, fit_projection_against, pooled_vectors
+from retrieval.training.concentrate import concentrate
 from retrieval.training.fit_tokens import fit_tokens, local_features
+from retrieval.training.nuisance import Copies, nuisance_covariance, picture_covariance
 from retrieval.training.shorten import prepare_ground, shorten
 from retrieval.training.train_config import TrainConfig
 
@@ -46,22 +50,26 @@ def train(
 ) -> EmbedderNetwork:
     """Train an embedder, resuming from the checkpoint in `out` where there is one; returns the network, ready for use.
 
-    Both sets hold pixels of `config.image_size` squared. Training pictures may lack labels, some or all: those teach by
-    being told apart. `start_from` gives the weights of backbone and pooling, and with them their shape, whatever
-    `config` says of it; it is not changed itself. `out` receives checkpoint.pt, best.pt, log.jsonl and TensorBoard
-    events. Under `torchrun` the processes share the work, and each returns the same network. Raises `TrainingError`
-    when the loss is no longer a number, or the checkpoint is of another run.
+    Both sets hold pixels of `config.image_size` squared. Training pictures may lack labels, some or all: those
+    teach by being told apart. `start_from` gives the weights of backbone and pooling, and with them their shape,
+    whatever `config` says of it; it is not changed itself, and with 0 epochs they stay as they are. `out` receives
+    checkpoint.pt, best.pt, log.jsonl and TensorBoard events. Under `torchrun` the processes share the work, and
+    each returns the same network. Raises `TrainingError` when the loss is no longer a number, or the checkpoint is
+    of another run.
     """
     check_sets(config, training, validation)
+    if start_from is None and not config.epochs:
+        raise UsageError("expected a network to start from with 0 epochs, got none; give start_from")
     out.mkdir(parents=True, exist_ok=True)
     with distributed.join(device) as ranks:
         show_progress_bar = show_progress_bar and ranks.is_first
         torch.manual_seed(config.seed)
         learner = new_learner(config, training, start_from).to(ranks.device, memory_format=torch.channels_last)
         check_budget(learner.network.dimension, config.shorten.budget)
-        if start_from is not None and not (out / "checkpoint.pt").exists():
-            fit_heads(learner, training)
-        represent(learner, config, training, validation, out, ranks, show_progress_bar=show_progress_bar)
+        if config.epochs:
+            if start_from is not None and not (out / "checkpoint.pt").exists():
+                fit_heads(learner, training)
+            represent(learner, config, training, validation, out, ranks, show_progress_bar=show_progress_bar)
         if ranks.is_first:
             shape_embedding(learner.network, config, training, show_progress_bar=show_progress_bar)
         ranks.share(learner.network)
@@ -91,6 +99,7 @@ def new_learner(config: TrainConfig, training: LabelledImages, start_from: Embed
         # Bias tables are resized as they are read, so the backbone keeps the size that they were made for.
         token_dim = min(config.token_dim, start_from.backbone.num_channels)
         shape = replace(start_from.config, image_size=config.image_size, dimension="learned", token_dim=token_dim)
+        shape = replace(shape, projection_hidden=config.projection_hidden)
         network = EmbedderNetwork(shape)
         network.backbone.load_state_dict(start_from.backbone.state_dict())
         network.pooling.load_state_dict(start_from.pooling.state_dict())
@@ -118,26 +127,63 @@ def fit_heads(learner: Learner, training: LabelledImages) -> None:
 def shape_embedding(
     network: EmbedderNetwork, config: TrainConfig, training: LabelledImages, *, show_progress_bar: bool = False
 ) -> None:
-    """The last two stages, in place and on the CPU: fit the projections, then teach the dimension predictor."""
-    pixels, targets = (some_of(values, config.shorten.num_pictures) for values in (training.pixels, training.targets))
-    pooled_NC = pooled_vectors(network, pixels, show_progress_bar=show_progress_bar)
-    distorted_NC = pooled_vectors(network, distort(pixels), show_progress_bar=show_progress_bar)
+    """The last three stages, in place and on the CPU: axes, their correction, then who needs how many of them."""
+    most, (num_copies, num_of_plain) = config.shorten.num_pictures, config.concentrate.num_copies
+    labelled, unlabelled = (some_of(np.flatnonzero(has), most) for has in (training.targets >= 0, training.targets < 0))
+    has_plain = bool(network.config.projection_hidden and len(labelled) and len(unlabelled))
+    numbers = np.concatenate([labelled, unlabelled])
     if network.tokens is not None:
-        fit_tokens(network.tokens, local_features(network, some_of(pixels, _NUM_FOR_TOKENS)))
+        fit_tokens(network.tokens, local_features(network, training.pixels[some_of(numbers, _NUM_FOR_TOKENS)]))
+    seen = [
+        copies_of(network, training.pixels[part], num, show_progress_bar=show_progress_bar) if len(part) else None
+        for part, num in ((labelled, num_copies), (unlabelled, num_of_plain if has_plain else num_copies))
+    ]
     network.cpu()
-    has_label = targets >= 0
-    fit_projection(network.projection, pooled_NC[has_label] if has_label.any() else pooled_NC)
+    targets_N = torch.from_numpy(training.targets[numbers])
+    fit_axes(network.projection, *seen, targets_N[: len(labelled)])
+    if has_plain:
+        concentrate(
+            network.projection, *seen, config.concentrate, seed=config.seed, show_progress_bar=show_progress_bar
+        )
     ground = prepare_ground(
         network.projection,
-        pooled_NC,
-        distorted_NC,
-        torch.from_numpy(targets),
-        torch.from_numpy(complexity(pixels)["bits_per_pixel"]).float().log(),
+        torch.cat([copies.pooled for copies in seen if copies is not None]),
+        torch.cat([copies.distorted[0] for copies in seen if copies is not None]),
+        targets_N,
+        torch.from_numpy(complexity(training.pixels[numbers])["bits_per_pixel"]).float().log(),
         min_dim=network.config.min_dim,
         max_dim=network.config.max_dim,
         num_candidates=config.shorten.num_candidates,
     )
     shorten(network.dimension, ground, config.shorten, seed=config.seed, show_progress_bar=show_progress_bar)
+
+
+def copies_of(
+    network: EmbedderNetwork, pixels_NHW3: np.ndarray, num_copies: int, *, show_progress_bar: bool = False
+) -> Copies:
+    """Pooled vectors of pictures and of `num_copies` distorted copies of each."""
+    return Copies(
+        pooled_vectors(network, pixels_NHW3, show_progress_bar=show_progress_bar),
+        torch.stack(
+            [
+                pooled_vectors(network, distort(pixels_NHW3, seed=seed), show_progress_bar=show_progress_bar)
+                for seed in range(num_copies)
+            ]
+        ),
+    )
+
+
+def fit_axes(
+    projection: nn.Linear, labelled: Copies | None, unlabelled: Copies | None, targets_N: torch.Tensor
+) -> None:
+    """Set the projection to axes of what pictures differ by, less what distortion and class members differ by."""
+    pooled = [None if copies is None else copies.pooled for copies in (labelled, unlabelled)]
+    fit_projection_against(
+        projection,
+        pooled[1] if labelled is None else pooled[0],
+        picture_covariance(*pooled),
+        nuisance_covariance(labelled, targets_N, unlabelled),
+    )
 
 
 _NUM_FOR_TOKENS = 8192
@@ -146,4 +192,4 @@ _NUM_FOR_TOKENS = 8192
 
 def some_of(values_N: np.ndarray, most: int) -> np.ndarray:
     """Every so many-th, so that there are at most `most`."""
-    return values_N[:: -(-len(values_N) // most)]
+    return values_N[:: max(1, -(-len(values_N) // most))]

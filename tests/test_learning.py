@@ -94,6 +94,18 @@ def test_training_on_pictures_alone(folders, tmp_path, capsys):
     assert notes["init"] == str(tmp_path / "model") and notes["unlabelled"] == ["flat"]
 
 
+def test_heads_alone_with_plain_pictures(folders, tmp_path, capsys):
+    flat = write_coloured(tmp_path / "flat", 2)
+    data = ["train", "embedder", "--data", str(folders), *SHORT]
+    assert run([*data, "--out", str(tmp_path / "model"), *MICRO]) == 0
+    plain = ["--init", str(tmp_path / "model"), "--epochs", "0", "--unlabelled", str(flat), "--plain-unlabelled"]
+    assert run([*data, "--out", str(tmp_path / "heads"), *plain]) == 0
+    before, after = (Embedder.load(tmp_path / name, device="cpu").network for name in ("model", "heads"))
+    assert before.config.projection_hidden == 0 and after.config.projection_hidden == 256
+    for name, value in before.backbone.state_dict().items():
+        assert torch.equal(after.backbone.state_dict()[name], value), name
+
+
 def test_training_on_groups(folders, tmp_path, capsys):
     rows = [
         {"image": path.read_bytes(), "product": f"{path.parent.name} {int(path.stem) // 2}"}
@@ -157,6 +169,8 @@ def test_a_model_of_another_run_stays(folders, tmp_path, capsys):
     [
         (["--init", "default", "--pooling", "mean"], "expected --init alone, which brings backbone, pooling"),
         (["--no-labels", "--group-column", "g"], "expected --no-labels, or columns of labels and groups, got both"),
+        (["--plain-unlabelled"], "expected --unlabelled pictures with --plain-unlabelled, got none; name them"),
+        (["--epochs", "0"], "expected --init or --backbone-weights with --epochs 0, got neither"),
         (["--backbone", "timm:coatnet_nano_rw_224"], "expected weights for timm:coatnet_nano_rw_224, got none"),
     ],
 )

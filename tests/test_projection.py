@@ -9,7 +9,7 @@ from torch import nn
 from retrieval.coatnet import CONFIGS
 from retrieval.errors import UsageError
 from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
-from retrieval.projection import batches, fit_projection, pooled_batches, pooled_vectors
+from retrieval.projection import batches, fit_projection, fit_projection_against, pooled_batches, pooled_vectors
 
 
 def pooled(num: int = 400, num_channels: int = 12) -> torch.Tensor:
@@ -37,6 +37,30 @@ def test_by_hand():
     # The variances are 8 and ½: half-whitening divides by 8^¼ and (½)^¼.
     half = fitted(pooled_NC, 2, whitening=0.5)
     torch.testing.assert_close(half.abs(), steps.abs() / torch.tensor([8.0, 0.5]) ** 0.25, rtol=1e-4, atol=1e-4)
+
+
+def test_against_a_nuisance_by_hand():
+    # Spread 4 along the first number and 3 along the second, of which the first is nuisance: 81 against 1.
+    steps = torch.tensor([[4.0, 0], [-4, 0], [0, 3], [0, -3]])
+    covariance, nuisance = torch.diag(torch.tensor([8.0, 4.5])).double(), torch.diag(torch.tensor([81.0, 1.0])).double()
+    projection = nn.Linear(2, 2)
+    fit_projection_against(projection, steps + 7, covariance, nuisance, whitening=0.0)
+    with torch.no_grad():
+        projected = projection(steps + 7)
+    # A = diag(1/3, 1), so the second is the wider now, and comes first.
+    expected = torch.stack([steps[:, 1], steps[:, 0] / 3], dim=1)
+    torch.testing.assert_close(projected.abs(), expected.abs(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_against_nothing_in_particular_it_is_the_principal_axes(whitening):
+    pooled_NC = pooled()
+    projection = nn.Linear(12, 12)
+    covariance = torch.from_numpy(np.cov(pooled_NC.double().numpy(), rowvar=False, bias=True))
+    fit_projection_against(projection, pooled_NC, covariance, torch.eye(12).double(), whitening=whitening)
+    with torch.no_grad():
+        projected = projection(pooled_NC)
+    torch.testing.assert_close(projected.abs(), fitted(pooled_NC, 12, whitening=whitening).abs(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("num_dims", [3, 12])

@@ -9,6 +9,7 @@ from torch import nn
 from tqdm import trange
 
 from retrieval.dimension import DimensionPredictor
+from retrieval.energy_dimension import EnergyDimension, fit_share
 from retrieval.errors import TrainingError, UsageError
 from retrieval.training.candidates import candidate_scores, length_grid
 from retrieval.training.recipes import RECIPES, Ground, RankingTerms
@@ -18,18 +19,22 @@ from retrieval.training.recipes import RECIPES, Ground, RankingTerms
 class ShortenConfig:
     """Settings of the stage that teaches `d`.
 
-    `recipe`: one of `retrieval.training.recipes`. `budget`: the mean of `d` to keep, from both sides; each step works
-    at one of `budgets`, a range, so that lengths are right when the budget is moved later. `complexity_weight` asks
-    that log d correlate with log bits a pixel by `complexity_correlation` at least. `num_pictures`: how many of the
-    pictures to learn from at most; the time to find their candidates grows with its square.
+    Lengths start as those by energy kept, learned in `energy_steps` at `energy_learning_rate`; then `steps` by
+    `recipe`, one of `retrieval.training.recipes`, say who deserves more. `budget`: the mean of `d` to keep, from both
+    sides; each step works at one of `budgets`, a range, so that lengths are right when the budget is moved later.
+    `complexity_weight` asks that log d correlate with log bits a pixel by `complexity_correlation` at least.
+    `num_pictures`: how many of the pictures with labels, and of those without, to learn from at most; the time to find
+    their candidates grows with its square.
     """
 
     recipe: str = "interpolated"
     budget: float = 112.0
     budgets: tuple[float, float] = (44.0, 144.0)
+    energy_steps: int = 150
+    energy_learning_rate: float = 2e-3
     steps: int = 300
     batch_size: int = 2048
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-4
     weight_decay: float = 1e-2
     budget_weight: float = 20.0
     terms: RankingTerms = field(default_factory=RankingTerms)
@@ -41,14 +46,15 @@ class ShortenConfig:
     def __post_init__(self):
         if self.recipe not in RECIPES:
             raise UsageError(f"expected a recipe among {', '.join(RECIPES)}, got {self.recipe!r}")
-        if self.budget <= 0 or self.steps < 0:
-            raise UsageError(f"expected a positive budget and steps ≥ 0, got {self.budget}, {self.steps}")
+        if self.budget <= 0 or min(self.steps, self.energy_steps) < 0:
+            got = f"{self.budget}, {self.steps}, {self.energy_steps}"
+            raise UsageError(f"expected a positive budget, steps ≥ 0 and energy_steps ≥ 0, got {got}")
         if not 0 < self.budgets[0] <= self.budgets[1]:
             raise UsageError(f"expected budgets that rise from above 0, got {self.budgets}")
-        if self.batch_size < 1 or not self.learning_rate > 0:
+        if self.batch_size < 1 or not min(self.learning_rate, self.energy_learning_rate) > 0:
             raise UsageError(
-                f"expected a batch_size of at least 1 and a learning_rate above 0, got {self.batch_size}, "
-                f"{self.learning_rate}"
+                f"expected a batch_size of at least 1 and learning rates above 0, got {self.batch_size}, "
+                f"{self.learning_rate}, {self.energy_learning_rate}"
             )
         if self.num_pictures < 2:
             raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
@@ -56,7 +62,7 @@ class ShortenConfig:
 
 @torch.no_grad()
 def prepare_ground(
-    projection: nn.Linear,
+    projection: nn.Module,
     pooled_NC: torch.Tensor,
     distorted_NC: torch.Tensor,
     targets_N: torch.Tensor,
@@ -99,14 +105,15 @@ def shorten(
     is predicted in the end, is no number.
     """
     learn_from = RECIPES[config.recipe]
-    optimizer = torch.optim.AdamW(predictor.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
     shortest, longest = math.log(predictor.min_dim), math.log(predictor.max_dim)
     torch.manual_seed(seed)
     # A fresh predictor says one length for all, where correlation has no gradient to speak of but an infinite one.
     nn.init.normal_(predictor.net[-1].weight, std=1e-2)
     calibrate(predictor, ground.pooled, config.budget)
     predictor.train()
+    if config.energy_steps:
+        _start_by_energy(predictor, ground, config)
+    optimizer, schedule = _annealed(predictor, config.learning_rate, config.steps, config)
     for step in trange(config.steps, desc="shorten", leave=False, disable=not show_progress_bar):
         chosen_Q = torch.randperm(len(ground.pooled))[: config.batch_size]
         dims_N = predictor(ground.pooled)
@@ -126,6 +133,32 @@ def shorten(
     calibrate(predictor, ground.pooled, config.budget)
     with torch.no_grad():
         _refuse_broken("mean of the lengths", predictor(ground.pooled).mean(), "after the last step")
+
+
+def _start_by_energy(predictor: DimensionPredictor, ground: Ground, config: ShortenConfig) -> None:
+    """Regress log d onto that of the lengths which keep one share of every picture's energy, at the budget."""
+    by_energy = EnergyDimension(min_dim=predictor.min_dim, max_dim=predictor.max_dim)
+    fit_share(by_energy, ground.full, min(max(config.budget, predictor.min_dim), predictor.max_dim))
+    log_dims_N = torch.cat([by_energy(block) for block in ground.full.split(_BLOCK)]).log()
+    optimizer, schedule = _annealed(predictor, config.energy_learning_rate, config.energy_steps, config)
+    for step in range(config.energy_steps):
+        loss = (predictor(ground.pooled).log() - log_dims_N).square().mean()
+        _refuse_broken("loss of the lengths", loss, f"at step {step} by energy")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    calibrate(predictor, ground.pooled, config.budget)
+
+
+def _annealed(
+    predictor: DimensionPredictor, learning_rate: float, steps: int, config: ShortenConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimizer = torch.optim.AdamW(predictor.parameters(), lr=learning_rate, weight_decay=config.weight_decay)
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+
+
+_BLOCK = 8192
 
 
 def _refuse_broken(name: str, value: torch.Tensor, when: str) -> None:

@@ -8,6 +8,7 @@ from retrieval.errors import UsageError
 from retrieval.nearest_name import did_you_mean
 from retrieval.network import EmbedderConfig
 from retrieval.timm_weights import CONFIGS as TIMM_CONFIGS
+from retrieval.training.concentrate import ConcentrateConfig
 from retrieval.training.shorten import ShortenConfig
 
 LOSSES = ("softmax", "proxy_anchor", "multi_similarity", "supcon", "triplet")
@@ -19,12 +20,15 @@ class TrainConfig:
 
     `backbone`: a CoAtNet by name, or `timm:` and a name of timm's. `train_size`: side in pixels of the augmented crops;
     `image_size`: side of the pictures in use, larger, since crops make things look larger (Touvron et al. 2019,
-    arXiv 1906.06423). `batch_size` counts views, of all processes together, `views` a picture; an epoch shows as many
-    views as there are pictures. `loss`: what teaches classes, on all prefixes or, if not `nested`, on the full length;
-    `samples_per_class`: how many pictures a class has in a batch, 0 for as many as chance gives; `loss_learning_rate`:
-    that of the loss's own parameters, the network's when left out. `instance_weight`: weight of telling pictures, or
-    groups of them, apart, which takes two views or more. `ema_decay`: of the moving average of the weights, which is
-    what is validated and kept; 0 for none. `token_dim`: numbers of a local token, 0 for an embedder without.
+    arXiv 1906.06423). `epochs`: 0 leaves the backbone as it is and teaches the heads alone. `batch_size` counts
+    views, of all processes together, `views` a picture; an epoch shows as many views as there are pictures. `loss`:
+    what teaches classes, on all prefixes or, if not `nested`, on the full length; `samples_per_class`: how many
+    pictures a class has in a batch, 0 for as many as chance gives; `loss_learning_rate`: that of the loss's own
+    parameters, the network's when left out. `instance_weight`: weight of telling pictures, or groups of them,
+    apart, which takes two views or more. `ema_decay`: of the moving average of the weights, which is what is
+    validated and kept; 0 for none. `token_dim`: numbers of a local token, 0 for an embedder without.
+    `plain_unlabelled`: the pictures without labels are plain ones, such as icons, for which few numbers must do: the
+    projection gets a correction for them.
     """
 
     backbone: str = "coatnet_mini"
@@ -45,19 +49,23 @@ class TrainConfig:
     nested: bool = True
     samples_per_class: int = 0
     instance_weight: float = 0.5
+    plain_unlabelled: bool = False
     ema_decay: float = 0.998
     clip_norm: float = 5.0
     checkpoint_steps: int = 150
     validate_every: int = 2
     seed: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    concentrate: ConcentrateConfig = field(default_factory=ConcentrateConfig)
     shorten: ShortenConfig = field(default_factory=ShortenConfig)
 
     def __post_init__(self):
         _base(self.backbone)
-        for name in ("views", "epochs", "checkpoint_steps", "validate_every"):
+        for name in ("views", "checkpoint_steps", "validate_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        if self.epochs < 0:
+            raise UsageError(f"expected epochs of 0 (the heads alone) or more, got {self.epochs}")
         if self.batch_size < 2 * self.views:
             raise UsageError(
                 f"expected a batch_size of at least two pictures' {self.views} views, got {self.batch_size}"
@@ -87,6 +95,11 @@ class TrainConfig:
         return self.batch_size // self.views
 
     @property
+    def projection_hidden(self) -> int:
+        """Width of the net that corrects the projection, 0 for none."""
+        return self.concentrate.num_hidden if self.plain_unlabelled else 0
+
+    @property
     def embedder(self) -> EmbedderConfig:
         """The network that these settings describe, for a run that starts from none."""
         base = _base(self.backbone)
@@ -97,6 +110,7 @@ class TrainConfig:
             pooling=self.pooling,
             image_size=self.image_size,
             token_dim=min(self.token_dim, backbone.channels[-1]),
+            projection_hidden=self.projection_hidden,
         )
 
 

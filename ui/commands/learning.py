@@ -40,6 +40,12 @@ def embedder(
         list[str] | None,
         typer.Option("--unlabelled", metavar="SOURCE", help="Pictures mixed in without labels; may be repeated."),
     ] = None,
+    plain_unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--plain-unlabelled", help="Those of --unlabelled are plain, such as icons: few numbers must do for them."
+        ),
+    ] = False,
     label_column: Annotated[
         str | None, typer.Option("--label-column", metavar="NAME", help="Column of the labels.  [default: label]")
     ] = None,
@@ -73,7 +79,13 @@ def embedder(
         typer.Option("--image-size", help="Side in pixels of the pictures in use.  [default: 96, or that of --init]"),
     ] = None,
     train_size: Annotated[int, typer.Option("--train-size", help="Side in pixels of the crops trained on.")] = 64,
-    epochs: Annotated[int, typer.Option("--epochs", help="Times that as many views as pictures are shown.")] = 18,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            "--epochs",
+            help="Times that as many views as pictures are shown; 0: the heads alone, on the weights of --init.",
+        ),
+    ] = 18,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Views a step, two a picture.")] = 128,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="AdamW's, after warm-up.")] = 1.5e-3,
     loss: Annotated[
@@ -103,6 +115,8 @@ def embedder(
       spyglass train embedder --data train.parquet val.parquet --out my-model
       spyglass train embedder --data labelled-folders/ --out my-model --backbone coatnet_micro --epochs 5
       spyglass train embedder --data photos/ --no-labels --init default --out my-model
+      spyglass train embedder --data photos.parquet --unlabelled icons/ --plain-unlabelled --init default --epochs 0 \\
+        --out my-model
       spyglass train embedder --data pairs.parquet --group-column product --out my-model
       spyglass train embedder --data train.parquet --out my-model \\
         --backbone timm:coatnet_rmlp_2_rw_224 --backbone-weights model.safetensors --image-size 224 --train-size 160
@@ -112,6 +126,10 @@ def embedder(
         raise UsageError("expected --init alone, which brings backbone, pooling and attention; leave those out")
     if no_labels and (label_column or group_column):
         raise UsageError("expected --no-labels, or columns of labels and groups, got both; choose one")
+    if plain_unlabelled and not unlabelled:
+        raise UsageError("expected --unlabelled pictures with --plain-unlabelled, got none; name them")
+    if epochs == 0 and init is None and backbone_weights is None:
+        raise UsageError("expected --init or --backbone-weights with --epochs 0, got neither; name what to start from")
     if label_column is None and group_column is None and not no_labels:
         label_column = "label"
     model_folder.check_resumable(out)
@@ -136,6 +154,7 @@ def embedder(
         loss=loss,
         loss_learning_rate=loss_learning_rate,
         samples_per_class=samples_per_class,
+        plain_unlabelled=plain_unlabelled,
         seed=seed,
         shorten=ShortenConfig(budget=budget),
     )

@@ -1,0 +1,156 @@
+"""Teaching the projection's correction: plain pictures must do with few numbers, all else stays as it was.
+
+Plain pictures come without labels beside labelled ones: they are asked for one by one alone, so they need only as many
+numbers as tell them apart. The labelled ones keep the neighbourhoods that the linear map gives them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import trange
+
+from retrieval.dimension import hard_cut
+from retrieval.errors import TrainingError, UsageError
+from retrieval.nested_projection import NestedProjection
+from retrieval.training.nuisance import Copies
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcentrateConfig:
+    """Settings of the stage that teaches the correction, a net with `num_hidden` units.
+
+    Each step cuts `batch_size` labelled pictures at one length drawn from `lengths` and as many plain ones at one from
+    `plain_lengths`. Weights: `plain_weight` and `crowded_weight` of finding the original of a distorted copy, among the
+    plain and the labelled; `structure_weight` of keeping whom each labelled picture is near; `tail_weight` of the
+    energy that plain pictures have beyond `tail_from`. `num_copies`: distorted copies of each labelled and each plain
+    picture.
+    """
+
+    num_hidden: int = 256
+    steps: int = 400
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    temperature: float = 0.05
+    lengths: tuple[float, float] = (40.0, 512.0)
+    plain_lengths: tuple[float, float] = (32.0, 64.0)
+    tail_from: int = 48
+    plain_weight: float = 1.0
+    crowded_weight: float = 0.3
+    structure_weight: float = 20.0
+    tail_weight: float = 3.0
+    num_copies: tuple[int, int] = (2, 6)
+
+    def __post_init__(self):
+        if self.num_hidden < 1 or self.steps < 0 or self.batch_size < 2 or min(self.num_copies) < 1:
+            raise UsageError(
+                "expected num_hidden ≥ 1, steps ≥ 0, a batch_size of at least 2 and num_copies of at least 1, got "
+                f"{self.num_hidden}, {self.steps}, {self.batch_size}, {self.num_copies}"
+            )
+        if not (self.learning_rate > 0 and self.temperature > 0):
+            raise UsageError(
+                f"expected a learning_rate and a temperature above 0, got {self.learning_rate}, {self.temperature}"
+            )
+        for name in ("lengths", "plain_lengths"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise UsageError(f"expected {name} that rise from above 0, got {low}, {high}")
+
+
+def concentrate(
+    projection: NestedProjection,
+    crowded: Copies,
+    plain: Copies,
+    config: ConcentrateConfig,
+    *,
+    seed: int = 0,
+    show_progress_bar: bool = False,
+) -> None:
+    """Learn the correction of a fitted projection, in place; its linear map stays.
+
+    Queries are uncut, documents cut, as in use. Whom a labelled picture is near is the softmax of its uncut inner
+    products by the linear map alone, and the loss is the divergence from it. Raises `TrainingError` where the loss is
+    no number.
+    """
+    torch.manual_seed(seed)
+    linear, spread_D = _linear_map(projection), _spread(projection, crowded.pooled)
+    num_channels, num_hidden = crowded.pooled.shape[1], projection.correction[1].out_features
+    # In units of the axes' spread, so that all are learned at one rate whatever the whitening.
+    net = nn.Sequential(
+        nn.LayerNorm(num_channels), nn.Linear(num_channels, num_hidden), nn.GELU(), nn.Linear(num_hidden, len(spread_D))
+    )
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
+
+    def embed(pooled_BC: torch.Tensor) -> torch.Tensor:
+        return F.normalize(linear(pooled_BC) + net(pooled_BC) * spread_D, dim=-1)
+
+    for step in trange(config.steps, desc="concentrate", leave=False, disable=not show_progress_bar):
+        chosen_B, chosen_P = (torch.randperm(len(copies.pooled))[: config.batch_size] for copies in (crowded, plain))
+        crowded_BD, plain_PD = embed(crowded.pooled[chosen_B]), embed(plain.pooled[chosen_P])
+        cut_BD, cut_PD = (
+            hard_cut(full, torch.full((len(full),), _drawn(*lengths)))
+            for full, lengths in ((crowded_BD, config.lengths), (plain_PD, config.plain_lengths))
+        )
+        documents_MD = torch.cat([cut_BD, cut_PD])
+        queries_BD, queries_PD = (
+            embed(copies.distorted[int(torch.randint(len(copies.distorted), ()))][chosen])
+            for copies, chosen in ((crowded, chosen_B), (plain, chosen_P))
+        )
+        own_B = torch.arange(len(chosen_B))
+        own_P = len(chosen_B) + torch.arange(len(chosen_P))
+        find_crowded = F.cross_entropy(queries_BD @ documents_MD.T / config.temperature, own_B)
+        find_plain = F.cross_entropy(queries_PD @ documents_MD.T / config.temperature, own_P)
+        with torch.no_grad():
+            before_BD = F.normalize(linear(crowded.pooled[chosen_B]), dim=-1)
+        structure = _divergence(crowded_BD @ cut_BD.T, before_BD @ before_BD.T, config.temperature)
+        tail = plain_PD[:, config.tail_from :].square().sum(1).mean()
+        loss = (
+            config.crowded_weight * find_crowded
+            + config.plain_weight * find_plain
+            + config.structure_weight * structure
+            + config.tail_weight * tail
+        )
+        if not loss.isfinite():
+            raise TrainingError(
+                f"expected a finite loss of the projection's correction, got {loss.item()} at step {step}; lower the "
+                "learning_rate of the stage `concentrate`"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        net[-1].weight.mul_(spread_D[:, None])
+        net[-1].bias.mul_(spread_D)
+    projection.correction.load_state_dict(net.state_dict())
+
+
+def _linear_map(projection: NestedProjection) -> nn.Linear:
+    linear = nn.Linear(projection.in_features, projection.out_features)
+    linear.load_state_dict({name: getattr(projection, name).detach() for name in ("weight", "bias")})
+    return linear.requires_grad_(False)
+
+
+@torch.no_grad()
+def _spread(projection: NestedProjection, pooled_NC: torch.Tensor) -> torch.Tensor:
+    """(D,): three standard deviations of each number by the linear map."""
+    return 3 * F.linear(pooled_NC, projection.weight, projection.bias).std(0)
+
+
+def _drawn(low: float, high: float) -> int:
+    return round(math.exp(float(torch.empty(()).uniform_(math.log(low), math.log(high)))))
+
+
+def _divergence(after_BB: torch.Tensor, before_BB: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Kullback-Leibler divergence of the neighbours after from those before, a mean over pictures, itself left out."""
+    itself = torch.eye(len(after_BB), dtype=torch.bool)
+    after_BB, before_BB = (
+        (scores_BB / temperature).masked_fill(itself, -1e4).log_softmax(1) for scores_BB in (after_BB, before_BB)
+    )
+    return F.kl_div(after_BB, before_BB, log_target=True, reduction="batchmean")
