@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -55,6 +56,20 @@ def pictures(num: int) -> list[np.ndarray]:
 def from_dark_to_bright(num: int) -> list[np.ndarray]:
     """Pictures that these models give other lengths."""
     return [picture // 8 + 220 * place // num for place, picture in enumerate(pictures(num))]
+
+
+def test_a_corrected_projection_survives_saving(tmp_path):
+    config = EmbedderConfig(backbone=CONFIGS["coatnet_micro"], image_size=32, projection_hidden=8)
+    assert EmbedderConfig.from_dict(config.to_dict()) == config
+    assert "projection_hidden" not in replace(config, projection_hidden=0).to_dict(), "older fingerprints stay"
+    network = EmbedderNetwork(config).eval()
+    torch.nn.init.normal_(network.projection.correction[-1].weight, std=0.1)
+    Embedder(network, device="cpu").save(tmp_path / "model")
+    loaded = Embedder.load(tmp_path / "model", device="cpu")
+    weight = network.projection.correction[-1].weight
+    torch.testing.assert_close(loaded.network.projection.correction[-1].weight, weight.half().float(), rtol=0, atol=0)
+    with pytest.raises(UsageError, match="expected a projection_hidden of 0 .linear. or more, got -1"):
+        replace(config, projection_hidden=-1)
 
 
 def test_vectors_are_the_full_ones_cut_at_dims_and_normalised_there(embedder):
