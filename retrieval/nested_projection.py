@@ -14,10 +14,7 @@ class NestedProjection(nn.Linear):
 
     def __init__(self, num_channels: int, num_dims: int, *, num_hidden: int):
         super().__init__(num_channels, num_dims)
-        self.correction = nn.Sequential(
-            nn.LayerNorm(num_channels), nn.Linear(num_channels, num_hidden), nn.GELU(), nn.Linear(num_hidden, num_dims)
-        ).requires_grad_(False)
-        self.forget_correction()
+        self.correction = correction_net(num_channels, num_dims, num_hidden).requires_grad_(False)
 
     def forward(self, pooled_BC: torch.Tensor) -> torch.Tensor:
         return super().forward(pooled_BC) + self.correction(pooled_BC)
@@ -25,5 +22,18 @@ class NestedProjection(nn.Linear):
     @torch.no_grad()
     def forget_correction(self) -> None:
         """Make the correction zero again, in place."""
-        nn.init.zeros_(self.correction[-1].weight)
-        nn.init.zeros_(self.correction[-1].bias)
+        _silence(self.correction)
+
+
+def correction_net(num_channels: int, num_dims: int, num_hidden: int) -> nn.Sequential:
+    """A fresh net from (B, `num_channels`) to (B, `num_dims`) that says zero."""
+    net = nn.Sequential(
+        nn.LayerNorm(num_channels), nn.Linear(num_channels, num_hidden), nn.GELU(), nn.Linear(num_hidden, num_dims)
+    )
+    _silence(net)
+    return net
+
+
+def _silence(net: nn.Sequential) -> None:
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)

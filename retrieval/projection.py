@@ -70,11 +70,7 @@ def fit_projection(projection: nn.Linear, pooled_NC: torch.Tensor, *, whitening:
     float64. Raises `UsageError` for numbers that are not finite, and where all vectors are equal.
     """
     mean_C = _checked_mean(pooled_NC)
-    covariance_CC = torch.zeros(len(mean_C), len(mean_C), dtype=torch.float64, device=mean_C.device)
-    for block in pooled_NC.split(_BLOCK):
-        centred = block.double() - mean_C
-        covariance_CC += centred.T @ centred / len(pooled_NC)
-    return _take_axes(projection, mean_C, covariance_CC, len(pooled_NC) - 1, whitening)
+    return _take_axes(projection, mean_C, covariance(pooled_NC, mean_C), len(pooled_NC) - 1, whitening)
 
 
 @torch.no_grad()
@@ -93,10 +89,24 @@ def fit_projection_against(
     Raises as `fit_projection` does.
     """
     mean_C = _checked_mean(pooled_NC)
+    if not (covariance_CC.isfinite().all() and nuisance_CC.isfinite().all()):
+        raise UsageError(
+            "expected finite pooled vectors of further pictures and of distorted copies, got NaN or infinity; "
+            "check the network's weights"
+        )
     eigenvalues_C, vectors_CC = torch.linalg.eigh(nuisance_CC)
     root_CC = vectors_CC * eigenvalues_C.clamp_min(1e-6 * eigenvalues_C[-1]).pow(-0.25) @ vectors_CC.T
-    num_spanned = len(pooled_NC) - 1
+    num_spanned = int(torch.linalg.matrix_rank(covariance_CC, hermitian=True))
     _take_axes(projection, mean_C, root_CC @ covariance_CC @ root_CC, num_spanned, whitening, before_CC=root_CC)
+
+
+def covariance(vectors_NC: torch.Tensor, about_C: torch.Tensor) -> torch.Tensor:
+    """Mean outer product of (N, C) vectors' differences from `about_C`, (C, C) float64, a block at a time."""
+    total_CC = torch.zeros(len(about_C), len(about_C), dtype=torch.float64, device=vectors_NC.device)
+    for block in vectors_NC.split(_BLOCK):
+        centred = block.double() - about_C
+        total_CC += centred.T @ centred / len(vectors_NC)
+    return total_CC
 
 
 def _checked_mean(pooled_NC: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from retrieval import distributed
 from retrieval.coatnet import CoAtNet
 from retrieval.datasets import LabelledImages
 from retrieval.energy_dimension import check_budget
-from retrieval.errors import UsageError
+from retrieval.errors import TrainingError, UsageError
 from retrieval.extras import packages_for
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.complexity import complexity
@@ -52,14 +52,16 @@ def train(
 
     Both sets hold pixels of `config.image_size` squared. Training pictures may lack labels, some or all: those
     teach by being told apart. `start_from` gives the weights of backbone and pooling, and with them their shape,
-    whatever `config` says of it; it is not changed itself, and with 0 epochs they stay as they are. `out` receives
-    checkpoint.pt, best.pt, log.jsonl and TensorBoard events. Under `torchrun` the processes share the work, and
-    each returns the same network. Raises `TrainingError` when the loss is no longer a number, or the checkpoint is
-    of another run.
+    whatever `config` says of it; it is not changed itself. `out` receives checkpoint.pt, best.pt, log.jsonl and
+    TensorBoard events; with 0 epochs nothing, and the returned network keeps backbone and pooling of `start_from`.
+    Under `torchrun` the processes share the work, and each returns the same network. Raises `TrainingError` when the
+    loss is no longer a number, or the checkpoint is of another run.
     """
     check_sets(config, training, validation)
     if start_from is None and not config.epochs:
         raise UsageError("expected a network to start from with 0 epochs, got none; give start_from")
+    if not config.epochs and (out / "checkpoint.pt").exists():
+        raise TrainingError(f"expected a folder without a checkpoint for 0 epochs, got that of a training in {out}")
     out.mkdir(parents=True, exist_ok=True)
     with distributed.join(device) as ranks:
         show_progress_bar = show_progress_bar and ranks.is_first
@@ -85,9 +87,13 @@ def check_sets(config: TrainConfig, training: LabelledImages, validation: Labell
             raise UsageError(f"expected {name} pictures of at least two classes, got 1")
     if validation.classes and np.unique(validation.targets[validation.targets >= 0], return_counts=True)[1].max() < 2:
         raise UsageError("expected two validation pictures of one class or more, got one of each; add pictures to find")
-    if not training.classes and not config.instance_weight:
+    if config.epochs and not training.classes and not config.instance_weight:
         raise UsageError("expected labels, or an instance_weight to learn without them by, got neither")
-    if len(training) < config.batch_size:
+    if config.plain_unlabelled and not ((training.targets >= 0).any() and (training.targets < 0).any()):
+        raise UsageError(
+            "expected pictures with labels and plain ones without for plain_unlabelled, got one kind alone"
+        )
+    if config.epochs and len(training) < config.batch_size:
         raise UsageError(f"expected at least one batch of {config.batch_size} training pictures, got {len(training)}")
 
 
@@ -131,7 +137,8 @@ def shape_embedding(
     most, (num_copies, num_of_plain) = config.shorten.num_pictures, config.concentrate.num_copies
     labelled, unlabelled = (some_of(np.flatnonzero(has), most) for has in (training.targets >= 0, training.targets < 0))
     has_plain = bool(network.config.projection_hidden and len(labelled) and len(unlabelled))
-    numbers = np.concatenate([labelled, unlabelled])
+    parts = [part for part in (labelled, unlabelled) if len(part)]
+    numbers = np.concatenate(parts)
     if network.tokens is not None:
         fit_tokens(network.tokens, local_features(network, training.pixels[some_of(numbers, _NUM_FOR_TOKENS)]))
     seen = [
@@ -150,12 +157,16 @@ def shape_embedding(
         torch.cat([copies.pooled for copies in seen if copies is not None]),
         torch.cat([copies.distorted[0] for copies in seen if copies is not None]),
         targets_N,
-        torch.from_numpy(complexity(training.pixels[numbers])["bits_per_pixel"]).float().log(),
+        torch.cat([_log_bits_per_pixel(training.pixels[part]) for part in parts]),
         min_dim=network.config.min_dim,
         max_dim=network.config.max_dim,
         num_candidates=config.shorten.num_candidates,
     )
     shorten(network.dimension, ground, config.shorten, seed=config.seed, show_progress_bar=show_progress_bar)
+
+
+def _log_bits_per_pixel(pixels_NHW3: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(complexity(pixels_NHW3)["bits_per_pixel"]).float().log()
 
 
 def copies_of(

@@ -169,6 +169,10 @@ def test_a_model_of_another_run_stays(folders, tmp_path, capsys):
     [
         (["--init", "default", "--pooling", "mean"], "expected --init alone, which brings backbone, pooling"),
         (["--no-labels", "--group-column", "g"], "expected --no-labels, or columns of labels and groups, got both"),
+        (
+            ["--plain-unlabelled", "--unlabelled", "icons", "--no-labels"],
+            "expected labels with --plain-unlabelled, got",
+        ),
         (["--plain-unlabelled"], "expected --unlabelled pictures with --plain-unlabelled, got none; name them"),
         (["--epochs", "0"], "expected --init or --backbone-weights with --epochs 0, got neither"),
         (["--backbone", "timm:coatnet_nano_rw_224"], "expected weights for timm:coatnet_nano_rw_224, got none"),

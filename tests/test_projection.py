@@ -52,6 +52,20 @@ def test_against_a_nuisance_by_hand():
     torch.testing.assert_close(projected.abs(), expected.abs(), rtol=1e-4, atol=1e-4)
 
 
+def test_against_a_nuisance_that_is_no_number():
+    nuisance = torch.eye(2).double()
+    nuisance[0, 0] = torch.nan
+    with pytest.raises(UsageError, match="expected finite pooled vectors of further pictures and of distorted copies"):
+        fit_projection_against(nn.Linear(2, 2), torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.eye(2).double(), nuisance)
+
+
+def test_axes_are_those_that_the_covariance_spans():
+    # Two pictures alone would span one axis; the covariance, of further ones too, spans three of four.
+    covariance, projection = torch.diag(torch.tensor([4.0, 3.0, 2.0, 0.0])).double(), nn.Linear(4, 4)
+    fit_projection_against(projection, torch.eye(4)[:2], covariance, torch.eye(4).double())
+    assert projection.weight[:3].any(1).all() and not projection.weight[3].any()
+
+
 @pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
 def test_against_nothing_in_particular_it_is_the_principal_axes(whitening):
     pooled_NC = pooled()

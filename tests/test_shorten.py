@@ -71,6 +71,15 @@ def test_what_only_long_embeddings_tell_apart_gets_longer_ones(recipe, noise):
     assert predictor(here.pooled).mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
 
 
+def test_lengths_start_from_the_energy_that_each_keeps():
+    torch.manual_seed(0)
+    predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+    shorten(predictor, ground(), replace(CONFIG, steps=0, energy_steps=200))
+    dims = predictor(ground(seed=1).pooled)  # plain vectors have all of it in their first numbers
+    assert dims[:100].max() < SHORT + 4 < dims[100:].mean()
+    assert predictor(ground().pooled).mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
+
+
 def test_lengths_follow_complexity_where_that_is_asked_for():
     torch.manual_seed(0)
     predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
@@ -143,7 +152,9 @@ def test_lengths_that_are_no_numbers_end_the_stage():
         )
     with pytest.raises(UsageError, match="expected temperatures above 0, for instances and classes, got 0.0, 0.05"):
         RankingTerms(instance_temperature=0.0)
-    with pytest.raises(UsageError, match="expected a batch_size of at least 1 and a learning_rate above 0, got 200, 0"):
+    with pytest.raises(
+        UsageError, match="expected a batch_size of at least 1 and learning rates above 0, got 200, 0, 0.002"
+    ):
         replace(CONFIG, learning_rate=0)
 
 

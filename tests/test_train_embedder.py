@@ -284,17 +284,21 @@ def test_no_epochs_teach_the_heads_alone(sets, tmp_path):
     assert network.projection.correction[-1].weight.any(), "the correction was learned"
     assert not (tmp_path / "checkpoint.pt").exists()
     with pytest.raises(UsageError, match="expected a network to start from with 0 epochs, got none; give start_from"):
-        train(config, *sets, tmp_path)
+        train(replace(TINY, epochs=0), *sets, tmp_path)
 
 
-@pytest.mark.parametrize("plain_unlabelled", [False, True])
-def test_without_plain_pictures_nothing_corrects_the_projection(sets, tmp_path, plain_unlabelled):
-    config = replace(TINY, epochs=0, plain_unlabelled=plain_unlabelled)
-    network = train(config, *sets, tmp_path, start_from=EmbedderNetwork(TINY.embedder))
-    if plain_unlabelled:
-        assert not network.projection.correction[-1].weight.any()
-    else:
-        assert not hasattr(network.projection, "correction") and network.config.projection_hidden == 0
+def test_without_plain_pictures_nothing_corrects_the_projection(sets, tmp_path):
+    start, few = EmbedderNetwork(TINY.embedder), replace(TINY, epochs=0, batch_size=1024)
+    network = train(few, *sets, tmp_path, start_from=start)  # no batch is drawn, so it may be larger than the set
+    assert not hasattr(network.projection, "correction") and network.config.projection_hidden == 0
+    with pytest.raises(UsageError, match="expected pictures with labels and plain ones without for plain_unlabelled"):
+        train(replace(few, plain_unlabelled=True), *sets, tmp_path, start_from=start)
+
+
+def test_heads_alone_do_not_replace_another_run(sets, finished):
+    network, out = finished
+    with pytest.raises(TrainingError, match="expected a folder without a checkpoint for 0 epochs, got that of a train"):
+        train(replace(TINY, epochs=0), *sets, out, start_from=network)
 
 
 def test_a_pretrained_backbone_is_taken_over_without_its_classifier():

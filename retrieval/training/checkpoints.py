@@ -61,7 +61,10 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
     if "config" not in saved:  # it is a ranker's
         refuse_changed(path, ["things to train"])
     wanted = config.to_dict()
-    del wanted["shorten"], saved["config"]["shorten"]  # that stage comes after all that is saved here
+    for settings in (wanted, saved["config"]):
+        settings.setdefault("plain_unlabelled", False)  # checkpoints from before there was a choice
+        for stage in ("concentrate", "shorten"):  # they come after all that is saved here
+            settings.pop(stage, None)
     changed = changed_settings(saved["config"], wanted)
     if not changed and saved["embedder"] != progress.learner.network.config.to_dict():
         changed = ["weights to start from"]

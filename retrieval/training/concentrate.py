@@ -14,7 +14,7 @@ from tqdm import trange
 
 from retrieval.dimension import hard_cut
 from retrieval.errors import TrainingError, UsageError
-from retrieval.nested_projection import NestedProjection
+from retrieval.nested_projection import NestedProjection, correction_net
 from retrieval.training.nuisance import Copies
 
 
@@ -77,13 +77,8 @@ def concentrate(
     """
     torch.manual_seed(seed)
     linear, spread_D = _linear_map(projection), _spread(projection, crowded.pooled)
-    num_channels, num_hidden = crowded.pooled.shape[1], projection.correction[1].out_features
     # In units of the axes' spread, so that all are learned at one rate whatever the whitening.
-    net = nn.Sequential(
-        nn.LayerNorm(num_channels), nn.Linear(num_channels, num_hidden), nn.GELU(), nn.Linear(num_hidden, len(spread_D))
-    )
-    nn.init.zeros_(net[-1].weight)
-    nn.init.zeros_(net[-1].bias)
+    net = correction_net(crowded.pooled.shape[1], len(spread_D), projection.correction[1].out_features)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
 

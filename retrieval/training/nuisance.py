@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from retrieval.projection import covariance
+
 _LABELLED_SHARE = 0.7  # of how copies differ; the rest is that of pictures without labels
 _CLASS_SHARE = 0.5  # of all; the rest is how copies differ
 _FLOOR = 0.05  # of the mean variance, for directions in which nothing differs
@@ -25,7 +27,7 @@ class Copies(NamedTuple):
 def nuisance_covariance(
     labelled: Copies | None, targets_N: torch.Tensor | None, unlabelled: Copies | None
 ) -> torch.Tensor:
-    """(C, C) float64, positive definite, of mean variance 1; one of `labelled` and `unlabelled` must be given.
+    """(C, C) float64, positive definite; one of `labelled` and `unlabelled` must be given.
 
     `targets_N`: the classes 0.. of the labelled ones. Each part is scaled to a mean variance of 1 before it is mixed.
     """
@@ -39,19 +41,19 @@ def nuisance_covariance(
 @torch.no_grad()
 def picture_covariance(labelled: torch.Tensor | None, unlabelled: torch.Tensor | None) -> torch.Tensor:
     """(C, C) float64: the covariance whose axes are taken, of pooled vectors (N, C); a tenth of it is `unlabelled`."""
-    covariances = [_covariance(pooled_NC) for pooled_NC in (labelled, unlabelled) if pooled_NC is not None]
+    covariances = [
+        covariance(pooled_NC, pooled_NC.mean(0, dtype=torch.float64))
+        for pooled_NC in (labelled, unlabelled)
+        if pooled_NC is not None
+    ]
     return covariances[0] if len(covariances) == 1 else torch.lerp(*covariances, _UNLABELLED_SHARE)
-
-
-def _covariance(vectors_NC: torch.Tensor) -> torch.Tensor:
-    centred_NC = vectors_NC.double() - vectors_NC.double().mean(0)
-    return centred_NC.T @ centred_NC / len(centred_NC)
 
 
 def _differences(copies: Copies) -> torch.Tensor:
     """Mean square of what distortion changes; not centred, since a change that all share tells nothing apart either."""
-    differences_MC = (copies.distorted - copies.pooled).flatten(0, 1).double()
-    return differences_MC.T @ differences_MC / len(differences_MC)
+    nought_C = torch.zeros(copies.pooled.shape[1], dtype=torch.float64)
+    each = [covariance(distorted_NC - copies.pooled, nought_C) for distorted_NC in copies.distorted]
+    return torch.stack(each).mean(0)
 
 
 def _within_classes(pooled_NC: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
@@ -59,7 +61,7 @@ def _within_classes(pooled_NC: torch.Tensor, targets_N: torch.Tensor) -> torch.T
     sums_KC = pooled_NC.new_zeros(len(sizes_K), pooled_NC.shape[1], dtype=torch.float64)
     sums_KC.index_add_(0, targets_N, pooled_NC.double())
     means_KC = sums_KC / sizes_K.clamp_min(1)[:, None]
-    return _covariance(pooled_NC.double() - means_KC[targets_N])
+    return covariance(pooled_NC - means_KC[targets_N].float(), torch.zeros_like(means_KC[0]))
 
 
 def _unit(covariance_CC: torch.Tensor) -> torch.Tensor:

@@ -143,7 +143,7 @@ def _start_by_energy(predictor: DimensionPredictor, ground: Ground, config: Shor
     optimizer, schedule = _annealed(predictor, config.energy_learning_rate, config.energy_steps, config)
     for step in range(config.energy_steps):
         loss = (predictor(ground.pooled).log() - log_dims_N).square().mean()
-        _refuse_broken("loss of the lengths", loss, f"at step {step} by energy")
+        _refuse_broken("loss of the lengths", loss, f"at step {step} by energy", rate="energy_learning_rate")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -161,10 +161,10 @@ def _annealed(
 _BLOCK = 8192
 
 
-def _refuse_broken(name: str, value: torch.Tensor, when: str) -> None:
+def _refuse_broken(name: str, value: torch.Tensor, when: str, *, rate: str = "learning_rate") -> None:
     if not value.isfinite():
         raise TrainingError(
-            f"expected a finite {name}, got {value.item()} {when}; lower the learning_rate of the stage `shorten`"
+            f"expected a finite {name}, got {value.item()} {when}; lower the {rate} of the stage `shorten`"
         )
 
 

@@ -83,7 +83,7 @@ def embedder(
         int,
         typer.Option(
             "--epochs",
-            help="Times that as many views as pictures are shown; 0: the heads alone, on the weights of --init.",
+            help="Times that as many views as pictures are shown; 0: the heads alone, on the weights to start from.",
         ),
     ] = 18,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Views a step, two a picture.")] = 128,
@@ -132,7 +132,14 @@ def embedder(
         raise UsageError("expected --init or --backbone-weights with --epochs 0, got neither; name what to start from")
     if label_column is None and group_column is None and not no_labels:
         label_column = "label"
-    model_folder.check_resumable(out)
+    if plain_unlabelled and label_column is None:
+        raise UsageError(
+            "expected labels with --plain-unlabelled, got --no-labels or groups alone; give a --label-column"
+        )
+    if epochs:
+        model_folder.check_resumable(out)
+    else:
+        model_folder.check_new(out)
 
     from retrieval import Embedder
     from retrieval.distributed import is_first_process, is_under_torchrun
@@ -201,6 +208,9 @@ def embedder(
 def _recipe(config: "TrainConfig", init: str | None) -> dict:
     """The settings that had a say: the shape of a network to start from comes with it."""
     own_shape = ("backbone", "pooling", "attention", "drop_path") if init is not None else ()
+    if not config.epochs:
+        heads = ("image_size", "epochs", "plain_unlabelled", "token_dim", "seed", "concentrate", "shorten")
+        return {name: value for name, value in config.to_dict().items() if name in heads}
     return {name: value for name, value in config.to_dict().items() if name not in own_shape}
 
 
