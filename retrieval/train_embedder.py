@@ -104,8 +104,13 @@ def new_learner(config: TrainConfig, training: LabelledImages, start_from: Embed
     else:
         # Bias tables are resized as they are read, so the backbone keeps the size that they were made for.
         token_dim = min(config.token_dim, start_from.backbone.num_channels)
-        shape = replace(start_from.config, image_size=config.image_size, dimension="learned", token_dim=token_dim)
-        shape = replace(shape, projection_hidden=config.projection_hidden)
+        shape = replace(
+            start_from.config,
+            image_size=config.image_size,
+            dimension="learned",
+            token_dim=token_dim,
+            projection_hidden=config.projection_hidden,
+        )
         network = EmbedderNetwork(shape)
         network.backbone.load_state_dict(start_from.backbone.state_dict())
         network.pooling.load_state_dict(start_from.pooling.state_dict())

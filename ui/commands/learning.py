@@ -43,7 +43,7 @@ def embedder(
     plain_unlabelled: Annotated[
         bool,
         typer.Option(
-            "--plain-unlabelled", help="Those of --unlabelled are plain, such as icons: few numbers must do for them."
+            "--plain-unlabelled", help="Pictures without labels are plain, such as icons: few numbers must do for them."
         ),
     ] = False,
     label_column: Annotated[
