@@ -1,5 +1,6 @@
 """Where a model runs: `"auto"`, `"cpu"` or `"cuda"`, and which number format is fast there."""
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,7 +12,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """`"auto"` is the GPU where torch sees one; raises `UsageError` for `"cuda"` without a GPU and for other names."""
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if str(device).split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"(cpu|cuda)(:\d+)?", str(device)):
         raise UsageError(f"expected device 'auto', 'cpu' or 'cuda', got {str(device)!r}")
     if str(device).startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("expected a GPU for device 'cuda', torch sees none; use 'auto' or 'cpu'")

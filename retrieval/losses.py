@@ -12,6 +12,9 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss, ProxyAnchorLoss,
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 from torch import nn
 
+from retrieval.errors import UsageError
+from retrieval.nearest_name import did_you_mean
+
 UNLABELLED = -1
 
 
@@ -117,9 +120,15 @@ _PAIR_LOSSES = {
 
 
 def create(kind: str, num_dims: int, num_classes: int) -> nn.Module:
-    """A loss by name: `"softmax"`, `"proxy_anchor"`, `"multi_similarity"`, `"supcon"` or `"triplet"`."""
+    """A loss by name: `"softmax"`, `"proxy_anchor"`, `"multi_similarity"`, `"supcon"` or `"triplet"`.
+
+    Raises `UsageError` for another name.
+    """
     if kind == "softmax":
         return NestedSoftmax(num_dims, num_classes)
     if kind == "proxy_anchor":
         return NestedProxyAnchor(num_dims, num_classes)
+    if kind not in _PAIR_LOSSES:
+        known = ("softmax", "proxy_anchor", *_PAIR_LOSSES)
+        raise UsageError(f"expected a loss among {', '.join(known)}, got {kind!r}{did_you_mean(kind, known)}")
     return NestedPairs(kind)

@@ -51,7 +51,7 @@ def train_ranker(
     shares = [1 / len(training)] * len(training) if shares is None else [*shares]
     if len(shares) != len(training) or min(shares) <= 0 or not math.isclose(sum(shares), 1, rel_tol=1e-6):
         raise UsageError(f"expected {len(training)} shares above 0 that sum to 1, one for each set, got {shares}")
-    if not all(bool((examples.num_relevant > 0).any()) for examples in validation):
+    if not validation or not all(bool((examples.num_relevant > 0).any()) for examples in validation):
         raise UsageError("expected validation queries to which something is relevant, got none; add pictures to find")
     run = _Run(attention, torch.optim.AdamW(_parameter_groups(attention, config), lr=config.learning_rate))
     identity = {

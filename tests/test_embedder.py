@@ -388,6 +388,7 @@ def test_a_folder_in_the_working_directory_is_no_default(embedder, tmp_path, mon
             r"^expected a token_dim of 0 \(no tokens\) or more, got -1$",
         ),
         (lambda e: e.to("tpu"), UsageError, "expected device 'auto', 'cpu' or 'cuda', got 'tpu'"),
+        (lambda e: e.to("cpu:x"), UsageError, "expected device 'auto', 'cpu' or 'cuda', got 'cpu:x'"),
     ],
 )
 def test_wrong_use_is_told(embedder, act, error, message):

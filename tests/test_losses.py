@@ -14,6 +14,7 @@ from pytorch_metric_learning.losses import (
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 
 from retrieval import losses
+from retrieval.errors import UsageError
 from retrieval.losses import NestedSoftmax
 
 
@@ -21,6 +22,13 @@ def with_proxies(proxies: torch.Tensor, **settings) -> NestedSoftmax:
     loss = NestedSoftmax(proxies.shape[1], len(proxies), **settings)
     loss.proxies_KD.data.copy_(proxies)
     return loss
+
+
+def test_a_misspelt_loss_is_told_the_name_it_is_like():
+    with pytest.raises(
+        UsageError, match=r"^expected a loss among softmax, .*got 'triplets'; did you mean 'triplet'\?$"
+    ):
+        losses.create("triplets", 8, 3)
 
 
 def test_by_hand():

@@ -349,6 +349,11 @@ def test_the_learning_rate_warms_up_and_falls():
         ({"loss": "magnet"}, "expected a loss among softmax, proxy_anchor, multi_similarity, supcon, triplet, got"),
         ({"samples_per_class": 3}, "expected samples_per_class that divides the 64 pictures of a batch, got 3"),
         ({"ema_decay": 1.0}, r"expected ema_decay in \[0, 1\), got 1.0"),
+        ({"drop_path": -0.1}, r"expected drop_path in \[0, 1\), got -0.1"),
+        ({"learning_rate": 0}, "expected learning_rate above 0, got 0"),
+        ({"loss_learning_rate": float("nan")}, "expected loss_learning_rate above 0, got nan"),
+        ({"image_size": 0}, "expected image_size above 0, got 0"),
+        ({"weight_decay": -1}, "expected weight_decay of at least 0, got -1"),
     ],
 )
 def test_settings_are_checked(change, message):

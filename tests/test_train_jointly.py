@@ -253,3 +253,7 @@ def test_settings_that_make_no_run():
         JointConfig(num_candidates=1)
     with pytest.raises(UsageError, match="expected weights of 0 or more, one of them above, got 0, 0"):
         JointConfig(ranking_weight=0, embedder_weight=0)
+    with pytest.raises(UsageError, match="expected learning_rate above 0, got 0"):
+        JointConfig(learning_rate=0)
+    with pytest.raises(UsageError, match="expected warmup_steps of at least 0, got -1"):
+        JointConfig(warmup_steps=-1)

@@ -166,6 +166,8 @@ def test_what_teaches_nothing_is_refused(sets, tmp_path):
     lost = replace(validation, num_relevant=torch.zeros_like(validation.num_relevant))
     with pytest.raises(UsageError, match="expected validation queries to which something is relevant, got none"):
         train_ranker(fresh(), training, lost, SHORT, tmp_path)
+    with pytest.raises(UsageError, match="expected validation queries to which something is relevant, got none"):
+        train_ranker(fresh(), training, [], SHORT, tmp_path)
     for settings, message in (
         ({"loss": "pointwise"}, "a loss among"),
         ({"loss": "smooth-ap"}, r"a loss among .*, got 'smooth-ap'; did you mean 'smooth_ap'\?$"),

@@ -42,6 +42,12 @@ class JointConfig:
         for name, least in (("steps", 1), ("num_queries", 1), ("num_candidates", 2), ("refresh_steps", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"expected {name} of at least {least}, got {getattr(self, name)}")
+        for name in ("train_size", "learning_rate", "ranker_learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"expected {name} above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_steps", "token_bytes"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"expected {name} of at least 0, got {getattr(self, name)}")
         if min(self.ranking_weight, self.embedder_weight) < 0 or not self.ranking_weight + self.embedder_weight:
             raise UsageError(
                 f"expected weights of 0 or more, one of them above, got {self.ranking_weight}, {self.embedder_weight}"

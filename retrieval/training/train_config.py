@@ -82,8 +82,16 @@ class TrainConfig:
                 f"expected samples_per_class that divides the {self.num_fresh} pictures of a batch, "
                 f"got {self.samples_per_class}"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise UsageError(f"expected ema_decay in [0, 1), got {self.ema_decay}")
+        for name in ("ema_decay", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"expected {name} in [0, 1), got {getattr(self, name)}")
+        for name in ("train_size", "image_size", "learning_rate", "loss_learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"expected {name} above 0, got {value}")
+        for name in ("weight_decay", "warmup_epochs", "instance_weight", "token_dim"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"expected {name} of at least 0, got {getattr(self, name)}")
 
     def to_dict(self) -> dict:
         """Plain values, for checkpoints and config.json."""

@@ -87,25 +87,26 @@ def dims_at(predictor: DimensionPredictor, pooled: torch.Tensor, budget: float) 
         return whole_dims(predictor(pooled), min_dim=ENDS["lowest"], max_dim=ENDS["highest"]).numpy()
 
 
-def row(found: dict[str, np.ndarray], dims: np.ndarray | int, corpus: Corpus) -> dict:
+def row(
+    found: dict[str, np.ndarray], dims: np.ndarray | int, corpus: Corpus, fixed: dict[str, np.ndarray] | None
+) -> dict:
     dims = np.broadcast_to(dims, len(corpus.full))
     asking = {name: corpus.sources[corpus.askers] for name in MEASURES} | {"instance_recall@1": corpus.sources}
-    by_source = {
-        source: {"mean_dim": float(dims[corpus.sources == source].mean())}
-        | {
-            name: 100 * float(values[asking[name] == source].mean())
-            for name, values in found.items()
-            if (asking[name] == source).any()
+    by_source = {}
+    for source in np.unique(corpus.sources):
+        own = {name: values[asking[name] == source] for name, values in found.items() if source in asking[name]}
+        by_source[source] = {"mean_dim": float(dims[corpus.sources == source].mean())} | {
+            name: 100 * float(values.mean()) for name, values in own.items()
         }
-        for source in np.unique(corpus.sources)
-    }
+        if fixed is not None:
+            by_source[source]["lead"] = lead(own, {name: fixed[name][asking[name] == source] for name in own})
     return {
         **{name: 100 * float(values.mean()) for name, values in found.items()},
         "mean_dim": float(dims.mean()),
         "std_dim": float(dims.std()),
         "bits_per_pixel_correlation": spearman(dims, corpus.encoded.bits_per_pixel) if np.ptp(dims) else None,
         "by_source": by_source,
-    }
+    } | ({} if fixed is None else {"lead": lead(found, fixed)})
 
 
 def lead(found: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str, list[float]]:
@@ -113,7 +114,7 @@ def lead(found: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict[str
     return {
         name: [100 * float((found[name] - other[name]).mean())]
         + [100 * end for end in interval(resampled_means((found[name] - other[name])[None])[:, 0])]
-        for name in MEASURES
+        for name in found
     }
 
 
@@ -189,7 +190,7 @@ def table(corpus: Corpus, predictors: dict, arguments: argparse.Namespace) -> di
     rows = {}
 
     def add(name: str, found: dict, dims: np.ndarray | int, fixed: dict | None = None) -> None:
-        rows[name] = row(found, dims, corpus) | ({} if fixed is None else {"lead": lead(found, fixed)})
+        rows[name] = row(found, dims, corpus, fixed)
         told = " ".join(f"{measure} {rows[name][measure]:.2f}" for measure in MEASURES)
         leads = {measure: [round(end, 2) for end in ends] for measure, ends in rows[name].get("lead", {}).items()}
         print(f"{name}: {told} mean {rows[name]['mean_dim']:.0f} std {rows[name]['std_dim']:.0f} {leads}", flush=True)
