@@ -24,7 +24,8 @@ from retrieval.extras import packages_for
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.complexity import complexity
 from retrieval.pixels.distort import distort
-from retrieval.projection import fit_projection, fit_projection_against, pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
+from retrieval.projection import fit_projection, fit_projection_against
 from retrieval.training.concentrate import concentrate
 from retrieval.training.fit_tokens import fit_tokens, local_features
 from retrieval.training.nuisance import Copies, nuisance_covariance, picture_covariance

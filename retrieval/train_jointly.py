@@ -17,7 +17,7 @@ from retrieval.datasets import LabelledImages
 from retrieval.device import fast_autocast, resolve_device
 from retrieval.extras import packages_for
 from retrieval.network import EmbedderNetwork
-from retrieval.projection import pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
 from retrieval.training.ranker_examples import RankingExamples
 from retrieval.training.ranking_losses import RANKING_LOSSES
 from retrieval.training.schedule import drawn, warm_cosine

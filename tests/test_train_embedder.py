@@ -20,7 +20,8 @@ from retrieval.coatnet import CoAtNet
 from retrieval.datasets import LabelledImages
 from retrieval.errors import TrainingError, UsageError
 from retrieval.network import EmbedderNetwork
-from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
+from retrieval.projection import fit_projection
 from retrieval.train_embedder import network_with, train
 from retrieval.training import represent
 from retrieval.training.checkpoints import Log

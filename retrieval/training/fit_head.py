@@ -18,7 +18,8 @@ from retrieval.device import full_precision
 from retrieval.energy_dimension import check_budget, fit_share
 from retrieval.errors import UsageError
 from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
-from retrieval.projection import fit_projection, inferred_batches
+from retrieval.pooled_vectors import inferred_batches
+from retrieval.projection import fit_projection
 from retrieval.training.fit_tokens import fit_tokens
 
 _BLOCK = 8192

@@ -5,7 +5,8 @@ import torch
 
 from retrieval.errors import UsageError
 from retrieval.network import EmbedderNetwork
-from retrieval.projection import batches, fit_projection, inferred_batches
+from retrieval.pooled_vectors import batches, inferred_batches
+from retrieval.projection import fit_projection
 from retrieval.tokens import LocalTokens
 
 

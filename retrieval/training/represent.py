@@ -19,7 +19,8 @@ from retrieval.layers.norm import synchronise_batch_norms
 from retrieval.metrics import retrieval_metrics
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.distort import distort
-from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
+from retrieval.projection import fit_projection
 from retrieval.training.checkpoints import (
     Log,
     Progress,

@@ -11,7 +11,7 @@ from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.complexity import complexity
 from retrieval.pixels.distort import distort
-from retrieval.projection import pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
 
 PATHS = {
     "mini-imagenet": "mini-imagenet/mini-imagenet-{split}-*.parquet",

@@ -17,7 +17,8 @@ from short_runs import IMAGE_SIZE, SHORT, Sets, represented, write
 from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.metrics import retrieval_metrics
 from retrieval.network import EmbedderNetwork
-from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
+from retrieval.projection import fit_projection
 
 
 def main() -> None:

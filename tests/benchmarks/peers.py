@@ -17,7 +17,8 @@ from short_runs import SHORT, Sets, arguments_of, head_recall, represented, vali
 from retrieval.embedder import Embedder, Embeddings
 from retrieval.evaluate import evaluate
 from retrieval.metrics import retrieval_metrics
-from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
+from retrieval.projection import fit_projection
 from retrieval.train_embedder import shape_embedding
 
 PEERS = {

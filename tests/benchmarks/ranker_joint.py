@@ -18,7 +18,8 @@ from encoded_sets import PATHS
 from retrieval.augment import AugmentConfig
 from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.embedder import Embedder
-from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
+from retrieval.projection import fit_projection
 from retrieval.ranker_weights import Ranker
 from retrieval.train_jointly import train_jointly
 from retrieval.train_ranker import train_ranker

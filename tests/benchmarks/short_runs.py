@@ -17,7 +17,7 @@ from retrieval.datasets import LabelledImages, load_labelled
 from retrieval.embedder import Embeddings
 from retrieval.evaluate import evaluate
 from retrieval.network import EmbedderNetwork
-from retrieval.projection import pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
 from retrieval.train_embedder import TrainConfig
 from retrieval.training.learner import Learner
 from retrieval.training.represent import represent

@@ -32,7 +32,8 @@ from retrieval.dimension import soft_cut
 from retrieval.embedder import Embedder
 from retrieval.network import EmbedderNetwork
 from retrieval.pixels.complexity import complexity
-from retrieval.projection import fit_projection, pooled_vectors
+from retrieval.pooled_vectors import pooled_vectors
+from retrieval.projection import fit_projection
 from retrieval.training.learner import Learner
 from retrieval.training.represent import represent, some_pictures
 from retrieval.training.shorten import ShortenConfig, correlation
