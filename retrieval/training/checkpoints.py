@@ -62,7 +62,6 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
         refuse_changed(path, ["things to train"])
     wanted = config.to_dict()
     for settings in (wanted, saved["config"]):
-        settings.setdefault("plain_unlabelled", False)  # checkpoints from before there was a choice
         for stage in ("concentrate", "shorten"):  # they come after all that is saved here
             settings.pop(stage, None)
     changed = changed_settings(saved["config"], wanted)

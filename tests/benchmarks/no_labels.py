@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=Path, required=True, help="where the run is kept, to go on from")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
     labelled = Sets.load(arguments.data / "mini-imagenet")
     sets = replace(labelled, training=without_labels(labelled.training), validation=without_labels(labelled.validation))
