@@ -222,8 +222,17 @@ class CoAtNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        return self.stage_maps(pixels_B3HW)[-1]
+
+    def stage_maps(self, pixels_B3HW: torch.Tensor) -> list[torch.Tensor]:
+        """The map of every stage, S1 first, each (B, C, h, w) of its own shape; the last is what `forward` gives."""
         check_size(pixels_B3HW.shape[-2:], self.stride)
-        return self.norm(self.stages(self.stem(pixels_B3HW)))
+        features_BCHW = self.stem(pixels_B3HW)
+        maps = []
+        for stage in self.stages:
+            features_BCHW = stage(features_BCHW)
+            maps.append(features_BCHW)
+        return [*maps[:-1], self.norm(features_BCHW)]
 
     def classify(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes) by global average pooling and a linear map, for pre-training."""

@@ -14,6 +14,7 @@ from retrieval.dimension import DimensionPredictor
 from retrieval.energy_dimension import EnergyDimension
 from retrieval.errors import UsageError
 from retrieval.nested_projection import NestedProjection
+from retrieval.stage_statistics import StageStatistics
 from retrieval.tokens import LocalTokens
 
 
@@ -24,7 +25,8 @@ class EmbedderConfig:
     `image_size`: side in pixels of the squares it reads. `widths`: the lengths that buckets have; the last is the
     length of an uncut embedding. `dimension`: what predicts `d`, `"learned"` from the pooled vector or `"energy"` from
     the embedding; `min_dim`, `max_dim`: its ends. `projection_hidden`: width of the net that corrects the projection
-    (`NestedProjection`), 0 for a linear one.
+    (`NestedProjection`), 0 for a linear one. `statistics_of`: stages before the last, 1 for S1, whose channel
+    statistics join the pooled vector (`StageStatistics`).
     """
 
     backbone: CoAtNetConfig = field(default_factory=lambda: CONFIGS["coatnet_mini"])
@@ -36,6 +38,7 @@ class EmbedderConfig:
     dimension: str = "learned"
     token_dim: int = 0
     projection_hidden: int = 0
+    statistics_of: tuple[int, ...] = ()
 
     def __post_init__(self):
         if list(self.widths) != sorted(set(self.widths)) or not self.widths or self.widths[0] < 1:
@@ -51,6 +54,12 @@ class EmbedderConfig:
             raise UsageError(f"expected a token_dim of 0 (no tokens) or more, got {self.token_dim}")
         if self.projection_hidden < 0:
             raise UsageError(f"expected a projection_hidden of 0 (linear) or more, got {self.projection_hidden}")
+        last = len(self.backbone.channels)
+        if list(self.statistics_of) != sorted(set(self.statistics_of)) or set(self.statistics_of) - {*range(1, last)}:
+            raise UsageError(
+                f"expected statistics_of stages that grow, from 1 to {last - 1}, got {self.statistics_of}; "
+                f"stage {last} is the last, which is pooled"
+            )
         if self.image_size <= 0 or self.image_size % self.backbone.stride:
             raise UsageError(f"expected an image_size that {self.backbone.stride} divides, got {self.image_size}")
 
@@ -58,6 +67,15 @@ class EmbedderConfig:
     def num_dims(self) -> int:
         """Length of an uncut embedding."""
         return self.widths[-1]
+
+    @property
+    def num_pooled(self) -> int:
+        """Length of the pooled vector: the channels of the last map, and two numbers for each of those in between."""
+        return self.backbone.channels[-1] + 2 * sum(self._statistics_channels)
+
+    @property
+    def _statistics_channels(self) -> list[int]:
+        return [self.backbone.channels[stage - 1] for stage in self.statistics_of]
 
     def to_dict(self) -> dict:
         """Plain values, for config.json; `from_dict` reads them back."""
@@ -68,16 +86,19 @@ class EmbedderConfig:
             del values["token_dim"]
         if not self.projection_hidden:
             del values["projection_hidden"]
+        if not self.statistics_of:
+            del values["statistics_of"]
         return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "EmbedderConfig":
         plain = dict(values, backbone=CoAtNetConfig.from_dict(values["backbone"]), widths=tuple(values["widths"]))
+        plain["statistics_of"] = tuple(values.get("statistics_of", ()))
         return cls(**plain)
 
 
 class NetworkOutput(NamedTuple):
-    """`pooled` (B, C); `full` (B, D) unit length, uncut; `dims` (B,) real numbers; `attention` (B, h, w), sums to 1.
+    """`pooled` (B, P); `full` (B, D) unit length, uncut; `dims` (B,) real numbers; `attention` (B, h, w), sums to 1.
 
     `tokens` (B, h·w, token_dim) unit length, one a location, or None for a network without.
     """
@@ -87,6 +108,14 @@ class NetworkOutput(NamedTuple):
     dims: torch.Tensor
     attention: torch.Tensor
     tokens: torch.Tensor | None
+
+
+class PooledFeatures(NamedTuple):
+    """The last map's `features` (B, C, h, w); `pooled` (B, P), P = `num_pooled`; `attention` (B, h, w), sums to 1."""
+
+    features: torch.Tensor
+    pooled: torch.Tensor
+    attention: torch.Tensor
 
 
 class EmbedderNetwork(nn.Module):
@@ -100,33 +129,37 @@ class EmbedderNetwork(nn.Module):
         self.backbone = CoAtNet(config.backbone) if backbone is None else backbone
         channels = self.backbone.num_channels
         self.pooling = pooling.create(config.pooling, channels)
+        self.statistics = StageStatistics(config._statistics_channels) if config.statistics_of else None
         self.projection = (
-            NestedProjection(channels, config.num_dims, num_hidden=config.projection_hidden)
+            NestedProjection(config.num_pooled, config.num_dims, num_hidden=config.projection_hidden)
             if config.projection_hidden
-            else nn.Linear(channels, config.num_dims)
+            else nn.Linear(config.num_pooled, config.num_dims)
         )
         ends = {"min_dim": config.min_dim, "max_dim": config.max_dim}
         self.dimension = (
-            EnergyDimension(**ends) if config.dimension == "energy" else DimensionPredictor(channels, **ends)
+            EnergyDimension(**ends) if config.dimension == "energy" else DimensionPredictor(config.num_pooled, **ends)
         )
         self.tokens = LocalTokens(channels, config.token_dim) if config.token_dim else None
 
     def forward(self, pixels_B3HW: torch.Tensor) -> NetworkOutput:
-        features_BCHW = self.backbone(pixels_B3HW)
+        features_BCHW, pooled_BP, attention_BHW = self.pool(pixels_B3HW)
+        with torch.autocast(pixels_B3HW.device.type, enabled=False):
+            full_BD = F.normalize(self.projection(pooled_BP), dim=-1)
+            dims_B = self.dimension(full_BD if self.config.dimension == "energy" else pooled_BP)
+            tokens_BND = None if self.tokens is None else self.tokens(features_BCHW)
+            return NetworkOutput(pooled_BP, full_BD, dims_B, attention_BHW, tokens_BND)
+
+    def pool(self, pixels_B3HW: torch.Tensor) -> PooledFeatures:
+        """What comes before projection, in full precision."""
+        *stages, features_BCHW = self.backbone.stage_maps(pixels_B3HW)
         # What follows the backbone is small: in full precision it costs nothing, and scores keep their last digits.
         with torch.autocast(pixels_B3HW.device.type, enabled=False):
             features_BCHW = full_precision(features_BCHW)
-            pooled_BC, attention_BHW = self.pooling(features_BCHW)
-            full_BD = F.normalize(self.projection(pooled_BC), dim=-1)
-            dims_B = self.dimension(full_BD if self.config.dimension == "energy" else pooled_BC)
-            tokens_BND = None if self.tokens is None else self.tokens(features_BCHW)
-            return NetworkOutput(pooled_BC, full_BD, dims_B, attention_BHW, tokens_BND)
-
-    def pool(self, pixels_B3HW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pooled vector (B, C) float32 and the attention map (B, h, w), before projection."""
-        features_BCHW = self.backbone(pixels_B3HW)
-        with torch.autocast(pixels_B3HW.device.type, enabled=False):
-            return self.pooling(full_precision(features_BCHW))
+            pooled_BP, attention_BHW = self.pooling(features_BCHW)
+            if self.statistics is not None:
+                described = [stages[stage - 1] for stage in self.config.statistics_of]
+                pooled_BP = torch.cat([pooled_BP, self.statistics(described, attention_BHW)], 1)
+            return PooledFeatures(features_BCHW, pooled_BP, attention_BHW)
 
 
 def scale_pixels(pixels_BHW3: torch.Tensor) -> torch.Tensor:

@@ -37,8 +37,8 @@ def inferred_batches(
 
 
 def pooled_batches(network: EmbedderNetwork, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Pooled vectors (B, C) float32, on the CPU, of each batch of pixels (B, 3, H, W) in −1..1, as they come."""
-    return inferred_batches(network, batches, lambda folded, pixels_B3HW: folded.pool(pixels_B3HW)[0])
+    """Pooled vectors (B, P) float32, on the CPU, of each batch of pixels (B, 3, H, W) in −1..1, as they come."""
+    return inferred_batches(network, batches, lambda folded, pixels_B3HW: folded.pool(pixels_B3HW).pooled)
 
 
 def pooled_vectors(
@@ -48,7 +48,7 @@ def pooled_vectors(
     batch_size: int = 256,
     show_progress_bar: bool = False,
 ) -> torch.Tensor:
-    """Pooled vectors (N, C) float32, on the CPU, of uint8 pixels (N, H, W, 3)."""
+    """Pooled vectors (N, P) float32, on the CPU, of uint8 pixels (N, H, W, 3)."""
     total = -(-len(pixels_NHW3) // batch_size)
     scaled = tqdm(batches(pixels_NHW3, batch_size), "encode", total, leave=False, disable=not show_progress_bar)
     return torch.cat(list(pooled_batches(network, scaled)))

@@ -1,6 +1,7 @@
 """Training the embedder: first what pictures look like, then the projection's axes, then how many of them each needs.
 
     represent        a loss nested over the classes, and each picture told apart from all others
+    with_new_heads   the statistics of earlier stages join the pooled vector; nothing below is kept of the first stage
     fit_axes         the projection becomes the principal axes of the pooled vectors, less what must not tell them apart
     concentrate      where those without labels are plain, a correction of the projection lets them do with few numbers
     shorten          the dimension predictor learns who needs more of them, under a budget on the mean
@@ -73,10 +74,11 @@ def train(
             if start_from is not None and not (out / "checkpoint.pt").exists():
                 fit_heads(learner, training)
             represent(learner, config, training, validation, out, ranks, show_progress_bar=show_progress_bar)
+        network = with_new_heads(learner.network, config)
         if ranks.is_first:
-            shape_embedding(learner.network, config, training, show_progress_bar=show_progress_bar)
-        ranks.share(learner.network)
-    return learner.network.cpu().eval()
+            shape_embedding(network, config, training, show_progress_bar=show_progress_bar)
+        ranks.share(network)
+    return network.cpu().eval()
 
 
 def check_sets(config: TrainConfig, training: LabelledImages, validation: LabelledImages) -> None:
@@ -111,6 +113,7 @@ def new_learner(config: TrainConfig, training: LabelledImages, start_from: Embed
             dimension="learned",
             token_dim=token_dim,
             projection_hidden=config.projection_hidden,
+            statistics_of=(),
         )
         network = EmbedderNetwork(shape)
         network.backbone.load_state_dict(start_from.backbone.state_dict())
@@ -136,17 +139,31 @@ def fit_heads(learner: Learner, training: LabelledImages) -> None:
     learner.start_classes_at(pooled_NC, torch.from_numpy(training.targets[numbers]))
 
 
+def with_new_heads(network: EmbedderNetwork, config: TrainConfig) -> EmbedderNetwork:
+    """A network around backbone and pooling of one that was trained, shared with it, and fresh heads to be shaped."""
+    stages = tuple(stage for stage in config.statistics_of if stage < len(network.config.backbone.channels))
+    # From the seed again: a run that was resumed at its end has drawn nothing since.
+    torch.manual_seed(config.seed)
+    fresh = EmbedderNetwork(replace(network.config, statistics_of=stages), network.backbone)
+    fresh.pooling = network.pooling
+    return fresh.to(next(network.parameters()).device)
+
+
 def shape_embedding(
     network: EmbedderNetwork, config: TrainConfig, training: LabelledImages, *, show_progress_bar: bool = False
 ) -> None:
-    """The last three stages, in place and on the CPU: axes, their correction, then who needs how many of them."""
+    """The stages after the first, in place and on the CPU: axes, their correction, then who needs how many of them."""
     most, (num_copies, num_of_plain) = config.shorten.num_pictures, config.concentrate.num_copies
     labelled, unlabelled = (some_of(np.flatnonzero(has), most) for has in (training.targets >= 0, training.targets < 0))
     has_plain = bool(network.config.projection_hidden and len(labelled) and len(unlabelled))
     parts = [part for part in (labelled, unlabelled) if len(part)]
     numbers = np.concatenate(parts)
+    sample = training.pixels[some_of(numbers, _NUM_SAMPLED)]
     if network.tokens is not None:
-        fit_tokens(network.tokens, local_features(network, training.pixels[some_of(numbers, _NUM_FOR_TOKENS)]))
+        fit_tokens(network.tokens, local_features(network, sample))
+    if network.statistics is not None:
+        attended_NC, statistics_NS = pooled_vectors(network, sample).tensor_split([network.backbone.num_channels], 1)
+        network.statistics.fit(statistics_NS, attended_NC)
     seen = [
         copies_of(network, training.pixels[part], num, show_progress_bar=show_progress_bar) if len(part) else None
         for part, num in ((labelled, num_copies), (unlabelled, num_of_plain if has_plain else num_copies))
@@ -203,8 +220,8 @@ def fit_axes(
     )
 
 
-_NUM_FOR_TOKENS = 8192
-"""Pictures whose locations say what the tokens' axes are."""
+_NUM_SAMPLED = 8192
+"""Pictures that say what the axes of tokens are, and how far the statistics of stages spread."""
 
 
 def some_of(values_N: np.ndarray, most: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def small_network(**config) -> EmbedderNetwork:
     torch.nn.init.zeros_(network.dimension.net[-1].bias)
     pixels = torch.from_numpy(np.stack([read_pixels(picture, 64) for picture in from_dark_to_bright(12)]))
     with torch.no_grad():
-        pooled, _ = network.eval().pool(scale_pixels(pixels))
+        pooled = network.eval().pool(scale_pixels(pixels)).pooled
         spread, middle = torch.std_mean(network.dimension.net(pooled))
         network.dimension.net[-1].weight.mul_(2 / spread)
         network.dimension.net[-1].bias.sub_(middle * 2 / spread)

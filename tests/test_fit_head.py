@@ -143,6 +143,14 @@ def test_another_head_on_a_learned_embedder():
     assert network.config.image_size == 32 and learned.config.dimension == "learned"
 
 
+def test_a_head_around_statistics_of_stages_reads_them_too():
+    learned = EmbedderNetwork(EmbedderConfig(backbone=CONFIGS["coatnet_micro"], image_size=64, statistics_of=(2,)))
+    network = with_energy_head(learned, image_size=32)
+    assert network.statistics is learned.statistics
+    report = fit_head(network, [pictures()], HeadConfig(budget=40))
+    assert report.num_channels == network.projection.in_features == 256 + 2 * 64
+
+
 def test_configurations_without_the_choice_are_learned_ones():
     values = EmbedderConfig().to_dict()
     assert "dimension" not in values and EmbedderConfig.from_dict(values) == EmbedderConfig()

@@ -49,7 +49,7 @@ def test_the_loss_without_classes_is_the_weighted_instance_loss(learner):
     instances = torch.arange(4).repeat(2)
     learner.eval()
     with torch.no_grad():
-        pooled = learner.network.pool(pixels)[0]
+        pooled = learner.network.pool(pixels).pooled
         expected = 2 * learner.tell_apart(learner.view(pooled), instances)
         found = learner(pixels, torch.full((8,), -1), instances, (32,))
     torch.testing.assert_close(found, expected)

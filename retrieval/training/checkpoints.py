@@ -62,8 +62,8 @@ def load_checkpoint(path: Path, progress: Progress, config: TrainConfig, trainin
         refuse_changed(path, ["things to train"])
     wanted = config.to_dict()
     for settings in (wanted, saved["config"]):
-        for stage in ("concentrate", "shorten"):  # they come after all that is saved here
-            settings.pop(stage, None)
+        for late in ("concentrate", "shorten", "statistics_of"):  # they come after all that is saved here
+            settings.pop(late, None)
     changed = changed_settings(saved["config"], wanted)
     if not changed and saved["embedder"] != progress.learner.network.config.to_dict():
         changed = ["weights to start from"]

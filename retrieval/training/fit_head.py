@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from retrieval.coatnet import CoAtNet
-from retrieval.device import full_precision
 from retrieval.energy_dimension import check_budget, fit_share
 from retrieval.errors import UsageError
 from retrieval.network import EmbedderConfig, EmbedderNetwork, scale_pixels
@@ -81,7 +80,7 @@ def network_around(backbone: CoAtNet, *, pooling: str = "mean", image_size: int 
 
 
 def with_energy_head(network: EmbedderNetwork, *, image_size: int | None = None) -> EmbedderNetwork:
-    """An embedder with the backbone and pooling of `network`, shared, and a head still to be fitted; `d` by energy."""
+    """An embedder with all below the head of `network`, shared, and a head still to be fitted; `d` by energy."""
     config = replace(
         network.config,
         dimension="energy",
@@ -90,7 +89,7 @@ def with_energy_head(network: EmbedderNetwork, *, image_size: int | None = None)
         token_dim=min(_TOKEN_DIM, network.backbone.num_channels),
     )
     headless = EmbedderNetwork(config, network.backbone)
-    headless.pooling = network.pooling
+    headless.pooling, headless.statistics = network.pooling, network.statistics
     return headless.eval()
 
 
@@ -98,7 +97,7 @@ def with_energy_head(network: EmbedderNetwork, *, image_size: int | None = None)
 def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: HeadConfig) -> HeadReport:
     """Fit projection, tokens and share of a network whose `dimension` is `"energy"`, in place; it ends on the CPU.
 
-    `batches`: uint8 pixels (B, S, S, 3), gone through once; N pooled vectors (N, C) float32 are held. All weights are
+    `batches`: uint8 pixels (B, S, S, 3), gone through once; N pooled vectors (N, P) float32 are held. All weights are
     rounded to float16 first, so that `Embedder.save` changes nothing. N pictures span N − 1 axes: numbers beyond are
     zero. Raises `UsageError` for fewer than 2 pictures, equal ones, and a budget outside [`min_dim`, `max_dim`].
     """
@@ -108,10 +107,11 @@ def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: He
     _round_to_half(network)
     scaled = (scale_pixels(torch.from_numpy(pixels_BSS3)) for pixels_BSS3 in batches)
     pooled, local = [], []
-    for seen_BLC in inferred_batches(network, scaled, _pooled_and_local):
-        pooled.append(seen_BLC[:, 0].clone())
+    num_pooled, num_channels = network.config.num_pooled, network.backbone.num_channels
+    for seen_BX in inferred_batches(network, scaled, _pooled_and_local):
+        pooled.append(seen_BX[:, :num_pooled].clone())
         if sum(map(len, local)) < _NUM_LOCAL:
-            local.append(seen_BLC[:, 1:].flatten(0, 1))
+            local.append(seen_BX[:, num_pooled:].reshape(-1, num_channels))
     num_images = sum(map(len, pooled))
     if num_images < 2:
         raise UsageError(f"expected at least 2 pictures to fit a head to, got {num_images}")
@@ -143,14 +143,11 @@ def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: He
 
 
 def _pooled_and_local(network: EmbedderNetwork, pixels_B3HW: torch.Tensor) -> torch.Tensor:
-    """(B, 1 + L, C): the pooled vector of each picture, then what L of its locations hold, evenly spread."""
-    features_BCHW = network.backbone(pixels_B3HW)
-    with torch.autocast(pixels_B3HW.device.type, enabled=False):
-        features_BCHW = full_precision(features_BCHW)
-        pooled_B1C = network.pooling(features_BCHW)[0][:, None]
+    """(B, P + L·C): the pooled vector of each picture, then what L of its locations hold, evenly spread."""
+    features_BCHW, pooled_BP, _ = network.pool(pixels_B3HW)
     local_BNC = features_BCHW.flatten(2).mT
     every = -(-local_BNC.shape[1] // _LOCATIONS_PER_IMAGE)
-    return torch.cat([pooled_B1C, local_BNC[:, every // 2 :: every]], dim=1)
+    return torch.cat([pooled_BP, local_BNC[:, every // 2 :: every].flatten(1)], dim=1)
 
 
 def _round_to_half(module: nn.Module) -> None:

@@ -27,7 +27,7 @@ class Learner(nn.Module):
         self.nested = config.nested
         self.instance_weight = config.instance_weight
         self.classify = losses.create(config.loss, network.config.num_dims, num_classes) if num_classes else None
-        self.view = nn.Linear(network.backbone.num_channels, 128)
+        self.view = nn.Linear(network.config.num_pooled, 128)
         self.tell_apart = SupConLoss(temperature=0.15, reducer=MeanReducer())
 
     def draw_widths(self) -> tuple[int, ...]:
@@ -48,7 +48,7 @@ class Learner(nn.Module):
 
         With several processes `pixels_B3HW` is this one's slice, targets and instances those of the whole batch.
         """
-        return self.loss_of(gather_rows(self.network.pool(pixels_B3HW)[0]), targets_B, instances_B, widths)
+        return self.loss_of(gather_rows(self.network.pool(pixels_B3HW).pooled), targets_B, instances_B, widths)
 
     def loss_of(
         self, pooled_BC: torch.Tensor, targets_B: torch.Tensor, instances_B: torch.Tensor, widths: tuple[int, ...]

@@ -153,7 +153,7 @@ def validate(network: EmbedderNetwork, training: LabelledImages, validation: Lab
     has two pictures, the original of a distorted copy.
     """
     num_dims = min(128, network.config.num_dims)
-    projection = nn.Linear(network.backbone.num_channels, num_dims)  # on the CPU, as pooled vectors are
+    projection = nn.Linear(network.config.num_pooled, num_dims)  # on the CPU, as pooled vectors are
     fit_projection(projection, pooled_vectors(network, training.pixels[some_pictures(training)]))
 
     def encode(pixels_NHW3: np.ndarray) -> torch.Tensor:

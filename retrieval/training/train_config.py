@@ -28,7 +28,8 @@ class TrainConfig:
     apart, which takes two views or more. `ema_decay`: of the moving average of the weights, which is what is
     validated and kept; 0 for none. `token_dim`: numbers of a local token, 0 for an embedder without.
     `plain_unlabelled`: the pictures without labels are plain ones, such as icons, for which few numbers must do: the
-    projection gets a correction for them.
+    projection gets a correction for them. `statistics_of`: stages, 1 for S1, whose channel statistics join the pooled
+    vector once the network is trained; those that a backbone has not, or has last, are left out.
     """
 
     backbone: str = "coatnet_mini"
@@ -50,6 +51,7 @@ class TrainConfig:
     samples_per_class: int = 0
     instance_weight: float = 0.5
     plain_unlabelled: bool = False
+    statistics_of: tuple[int, ...] = (2,)
     ema_decay: float = 0.998
     clip_norm: float = 5.0
     checkpoint_steps: int = 150
@@ -82,6 +84,8 @@ class TrainConfig:
                 f"expected samples_per_class that divides the {self.num_fresh} pictures of a batch, "
                 f"got {self.samples_per_class}"
             )
+        if list(self.statistics_of) != sorted(set(self.statistics_of)) or min(self.statistics_of, default=1) < 1:
+            raise UsageError(f"expected statistics_of stages that grow, from 1, got {self.statistics_of}")
         for name in ("ema_decay", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"expected {name} in [0, 1), got {getattr(self, name)}")

@@ -52,7 +52,7 @@ def without_labels(images: LabelledImages) -> LabelledImages:
 @torch.no_grad()
 def found(network: EmbedderNetwork, training: LabelledImages, measured: LabelledImages) -> dict[str, float]:
     """Recall@1 in percent of 128 and of all principal axes."""
-    projection = torch.nn.Linear(network.backbone.num_channels, 512)
+    projection = torch.nn.Linear(network.config.num_pooled, 512)
     fit_projection(projection, pooled_vectors(network, training.pixels[::4]), whitening=0.5)
     projected = projection(pooled_vectors(network, measured.pixels))
     row = {}

@@ -19,7 +19,7 @@ from retrieval.evaluate import evaluate
 from retrieval.metrics import retrieval_metrics
 from retrieval.pooled_vectors import pooled_vectors
 from retrieval.projection import fit_projection
-from retrieval.train_embedder import shape_embedding
+from retrieval.train_embedder import shape_embedding, with_new_heads
 
 PEERS = {
     "proxy_anchor": {"loss": "proxy_anchor"},
@@ -43,7 +43,7 @@ def main() -> None:
         sets,
         lambda network, out: validation_recall(out),
     )
-    network = ours.pop("network")
+    network = with_new_heads(ours.pop("network"), short)
     shape_embedding(network, short, sets.training)
     results["ours"] = ours | adaptive(network, sets)
     print(results["ours"], flush=True)

@@ -209,7 +209,16 @@ def _recipe(config: "TrainConfig", init: str | None) -> dict:
     """The settings that had a say: the shape of a network to start from comes with it."""
     own_shape = ("backbone", "pooling", "attention", "drop_path") if init is not None else ()
     if not config.epochs:
-        heads = ("image_size", "epochs", "plain_unlabelled", "token_dim", "seed", "concentrate", "shorten")
+        heads = (
+            "image_size",
+            "epochs",
+            "plain_unlabelled",
+            "statistics_of",
+            "token_dim",
+            "seed",
+            "concentrate",
+            "shorten",
+        )
         return {name: value for name, value in config.to_dict().items() if name in heads}
     return {name: value for name, value in config.to_dict().items() if name not in own_shape}
 
