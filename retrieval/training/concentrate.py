@@ -1,7 +1,7 @@
 """Teaching the projection's correction: plain pictures must do with few numbers, all else stays as it was.
 
 Plain pictures come without labels beside labelled ones: they are asked for one by one alone, so they need only as many
-numbers as tell them apart. The labelled ones keep the neighbourhoods that the linear map gives them.
+numbers as tell them apart. The labelled ones stay where the linear map puts them.
 """
 
 import math
@@ -24,9 +24,9 @@ class ConcentrateConfig:
 
     Each step cuts `batch_size` labelled pictures at one length drawn from `lengths` and as many plain ones at one from
     `plain_lengths`. Weights: `plain_weight` and `crowded_weight` of finding the original of a distorted copy, among the
-    plain and the labelled; `structure_weight` of keeping whom each labelled picture is near; `tail_weight` of the
-    energy that plain pictures have beyond `tail_from`. `num_copies`: distorted copies of each labelled and each plain
-    picture.
+    plain and the labelled; `stay_weight` of keeping each labelled picture where the linear map puts it; `tail_weight`
+    of the energy that plain pictures have beyond `tail_from`. `num_copies`: distorted copies of each labelled and each
+    plain picture.
     """
 
     num_hidden: int = 256
@@ -40,7 +40,7 @@ class ConcentrateConfig:
     tail_from: int = 48
     plain_weight: float = 1.0
     crowded_weight: float = 0.3
-    structure_weight: float = 20.0
+    stay_weight: float = 20.0
     tail_weight: float = 3.0
     num_copies: tuple[int, int] = (2, 6)
 
@@ -71,9 +71,8 @@ def concentrate(
 ) -> None:
     """Learn the correction of a fitted projection, in place; its linear map stays.
 
-    Queries are uncut, documents cut, as in use. Whom a labelled picture is near is the softmax of its uncut inner
-    products by the linear map alone, and the loss is the divergence from it. Raises `TrainingError` where the loss is
-    no number.
+    Queries are uncut, documents cut, as in use. How far a labelled picture is moved is 1 less the cosine of its uncut
+    embedding with that by the linear map alone. Raises `TrainingError` where the loss is no number.
     """
     torch.manual_seed(seed)
     linear, spread_D = _linear_map(projection), _spread(projection, crowded.pooled)
@@ -101,14 +100,12 @@ def concentrate(
         own_P = len(chosen_B) + torch.arange(len(chosen_P))
         find_crowded = F.cross_entropy(queries_BD @ documents_MD.T / config.temperature, own_B)
         find_plain = F.cross_entropy(queries_PD @ documents_MD.T / config.temperature, own_P)
-        with torch.no_grad():
-            before_BD = F.normalize(linear(crowded.pooled[chosen_B]), dim=-1)
-        structure = _divergence(crowded_BD @ cut_BD.T, before_BD @ before_BD.T, config.temperature)
+        moved = 1 - F.cosine_similarity(crowded_BD, linear(crowded.pooled[chosen_B])).mean()
         tail = plain_PD[:, config.tail_from :].square().sum(1).mean()
         loss = (
             config.crowded_weight * find_crowded
             + config.plain_weight * find_plain
-            + config.structure_weight * structure
+            + config.stay_weight * moved
             + config.tail_weight * tail
         )
         if not loss.isfinite():
@@ -140,12 +137,3 @@ def _spread(projection: NestedProjection, pooled_NC: torch.Tensor) -> torch.Tens
 
 def _drawn(low: float, high: float) -> int:
     return round(math.exp(float(torch.empty(()).uniform_(math.log(low), math.log(high)))))
-
-
-def _divergence(after_BB: torch.Tensor, before_BB: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Kullback-Leibler divergence of the neighbours after from those before, a mean over pictures, itself left out."""
-    itself = torch.eye(len(after_BB), dtype=torch.bool)
-    after_BB, before_BB = (
-        (scores_BB / temperature).masked_fill(itself, -1e4).log_softmax(1) for scores_BB in (after_BB, before_BB)
-    )
-    return F.kl_div(after_BB, before_BB, log_target=True, reduction="batchmean")

@@ -32,7 +32,7 @@ class ShortenConfig:
     recipe: str = "interpolated"
     budget: float = 112.0
     budgets: tuple[float, float] = (44.0, 144.0)
-    energy_steps: int = 150
+    energy_steps: int = 100
     energy_learning_rate: float = 2e-3
     steps: int = 300
     batch_size: int = 2048
@@ -42,7 +42,7 @@ class ShortenConfig:
     terms: RankingTerms = field(default_factory=RankingTerms)
     complexity_weight: float = 10.0
     complexity_correlation: float = 0.58
-    kept_spread: float = 0.8
+    kept_spread: float = 0.9
     num_candidates: int = 64
     num_pictures: int = 24_000
 
