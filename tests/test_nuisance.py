@@ -27,19 +27,19 @@ def test_a_change_that_all_share_is_no_difference_between_pictures():
 def test_classes_join_copies_by_hand():
     # Within the one class the pictures are ±(2, 3) from the mean: covariance [[4, 6], [6, 9]], mean variance 6.5.
     within = torch.tensor([[4.0, 6.0], [6.0, 9.0]]).double() / 6.5
-    expected = (0.5 * within + 0.5 * torch.tensor([[2.0, 0.0], [0.0, 0.0]]).double()) * (1 - FLOOR)
+    expected = (0.8 * within + 0.2 * torch.tensor([[2.0, 0.0], [0.0, 0.0]]).double()) * (1 - FLOOR)
     expected += FLOOR * torch.eye(2).double()
     torch.testing.assert_close(nuisance_covariance(ALONG_FIRST, torch.tensor([0, 0]), None), expected)
 
 
 def test_pictures_of_classes_of_their_own_add_nothing_but_the_copies():
     each = nuisance_covariance(ALONG_FIRST, torch.tensor([0, 1]), None)
-    torch.testing.assert_close(each, torch.tensor([[1.0, 0.0], [0.0, 0.0]]).double() * 0.95 + 0.05 * torch.eye(2))
+    torch.testing.assert_close(each, torch.tensor([[2.0, 0.0], [0.0, 0.0]]).double() * 0.95 + 0.05 * torch.eye(2))
 
 
 def test_labelled_and_unlabelled_copies_are_mixed_seven_to_three():
     each = nuisance_covariance(ALONG_FIRST, torch.tensor([0, 1]), ALONG_SECOND)
-    torch.testing.assert_close(each, torch.diag(torch.tensor([0.7, 0.3])).double() * 0.95 + 0.05 * torch.eye(2))
+    torch.testing.assert_close(each, torch.diag(torch.tensor([1.4, 0.6])).double() * 0.95 + 0.05 * torch.eye(2))
 
 
 def test_a_tenth_of_the_covariance_is_that_of_the_unlabelled():
