@@ -102,7 +102,7 @@ class EncodedSets:
 
 
 def _name_of(network: EmbedderNetwork) -> str:
-    """Hex digits that only the same backbone and pooling, reading pictures of the same size, have."""
+    """Hex digits that only the same backbone, pooling and statistics, reading pictures of the same size, have."""
     digest = hashlib.sha256(str(network.config.image_size).encode())
     for part in filter(None, (network.backbone, network.pooling, network.statistics)):
         for name, value in sorted(part.state_dict().items()):
