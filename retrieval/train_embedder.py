@@ -1,7 +1,7 @@
 """Training the embedder: first what pictures look like, then the projection's axes, then how many of them each needs.
 
     represent        a loss nested over the classes, and each picture told apart from all others
-    with_new_heads   the statistics of earlier stages join the pooled vector; nothing below is kept of the first stage
+    with_new_heads   backbone and pooling get fresh heads, which read statistics of earlier stages as well
     fit_axes         the projection becomes the principal axes of the pooled vectors, less what must not tell them apart
     concentrate      where those without labels are plain, a correction of the projection lets them do with few numbers
     shorten          the dimension predictor learns who needs more of them, under a budget on the mean
