@@ -71,10 +71,11 @@ class EmbedderConfig:
     @property
     def num_pooled(self) -> int:
         """Length of the pooled vector: the channels of the last map, and two numbers for each of those in between."""
-        return self.backbone.channels[-1] + 2 * sum(self._statistics_channels)
+        return self.backbone.channels[-1] + 2 * sum(self.statistics_channels)
 
     @property
-    def _statistics_channels(self) -> list[int]:
+    def statistics_channels(self) -> list[int]:
+        """Channels of the stages whose statistics join the pooled vector."""
         return [self.backbone.channels[stage - 1] for stage in self.statistics_of]
 
     def to_dict(self) -> dict:
@@ -129,7 +130,7 @@ class EmbedderNetwork(nn.Module):
         self.backbone = CoAtNet(config.backbone) if backbone is None else backbone
         channels = self.backbone.num_channels
         self.pooling = pooling.create(config.pooling, channels)
-        self.statistics = StageStatistics(config._statistics_channels) if config.statistics_of else None
+        self.statistics = StageStatistics(config.statistics_channels) if config.statistics_of else None
         self.projection = (
             NestedProjection(config.num_pooled, config.num_dims, num_hidden=config.projection_hidden)
             if config.projection_hidden

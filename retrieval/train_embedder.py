@@ -162,8 +162,7 @@ def shape_embedding(
     if network.tokens is not None:
         fit_tokens(network.tokens, local_features(network, sample))
     if network.statistics is not None:
-        attended_NC, statistics_NS = pooled_vectors(network, sample).tensor_split([network.backbone.num_channels], 1)
-        network.statistics.fit(statistics_NS, attended_NC)
+        fit_statistics(network, sample)
     seen = [
         copies_of(network, training.pixels[part], num, show_progress_bar=show_progress_bar) if len(part) else None
         for part, num in ((labelled, num_copies), (unlabelled, num_of_plain if has_plain else num_copies))
@@ -186,6 +185,12 @@ def shape_embedding(
         num_candidates=config.shorten.num_candidates,
     )
     shorten(network.dimension, ground, config.shorten, seed=config.seed, show_progress_bar=show_progress_bar)
+
+
+def fit_statistics(network: EmbedderNetwork, pixels_NHW3: np.ndarray) -> None:
+    """Centre and scale a network's fresh statistics by what they are of these pictures, in place."""
+    attended_NC, statistics_NS = pooled_vectors(network, pixels_NHW3).tensor_split([network.backbone.num_channels], 1)
+    network.statistics.fit(statistics_NS, attended_NC)
 
 
 def _log_bits_per_pixel(pixels_NHW3: np.ndarray) -> torch.Tensor:

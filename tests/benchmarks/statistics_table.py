@@ -20,8 +20,7 @@ from torch import nn
 
 from retrieval.embedder import Embedder
 from retrieval.measuring.ranking import as_classes
-from retrieval.pooled_vectors import pooled_vectors
-from retrieval.train_embedder import TrainConfig, fit_axes, with_new_heads
+from retrieval.train_embedder import TrainConfig, fit_axes, fit_statistics, with_new_heads
 from retrieval.training.nuisance import Copies
 
 LENGTHS = (48, 128, 512)
@@ -51,8 +50,7 @@ def main() -> None:
 
     network = with_new_heads(Embedder.load(arguments.model, device="cpu").network, TrainConfig(statistics_of=STAGES))
     sample = EncodedSets(network, arguments.data, arguments.cache).pictures("mini-imagenet", "train").pixels[::4]
-    attended, statistics = pooled_vectors(network, sample).tensor_split([network.backbone.num_channels], 1)
-    network.statistics.fit(statistics, attended)
+    fit_statistics(network, sample)
     sets = EncodedSets(network, arguments.data, arguments.cache)
     train, icons, val = sets.photos("mini-imagenet", "train"), sets.icons("learn"), sets.photos("mini-imagenet", "val")
     learned, measured = icons.part(slice(NUM_KEPT_OUT, None)), EncodedSet.join([val, icons.part(slice(NUM_KEPT_OUT))])
