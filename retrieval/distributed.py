@@ -8,6 +8,7 @@ gradient. `DistributedDataParallel` takes the mean over the processes, which in 
 that one process would have found.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,9 @@ def join(device: str) -> Iterator[Ranks]:
     resolved = resolve_device(device)
     has_started = False
     if is_under_torchrun() and not dist.is_initialized():
+        # Its functions take the group of the moment of import as a default. `DistributedDataParallel` imports it late,
+        # and that group would live on: its threads then meet an interpreter at its end, which aborts the process.
+        importlib.import_module("torch.distributed.nn.functional")
         if resolved.type == "cuda":
             place, num_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
             if place >= num_gpus:

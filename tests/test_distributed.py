@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -83,6 +84,12 @@ def check_gathering() -> None:
         torch.testing.assert_close(synchronised.state_dict()[name], value, msg=name)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def in_two_processes(rank: int, port: int, out: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     torch.set_num_threads(1)
@@ -98,11 +105,8 @@ def in_two_processes(rank: int, port: int, out: Path) -> None:
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory) -> Path:
     """The folder of two processes, which did all that needs two: most of their time goes into starting."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     out = tmp_path_factory.mktemp("two")
-    multiprocessing.spawn(in_two_processes, (port, out), nprocs=2)
+    multiprocessing.spawn(in_two_processes, (free_port(), out), nprocs=2)
     return out
 
 
@@ -169,6 +173,31 @@ def test_a_process_alone():
         assert gather_rows(rows) is rows and sum_over_ranks(rows) is rows
         module = nn.Linear(2, 2)
         assert ranks.parallel(module) is module
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="lists threads as Linux does")
+def test_no_thread_outlives_the_group():
+    """A thread of it that lives to the interpreter's end may abort a process whose work is done."""
+    script = """
+        from pathlib import Path
+        from torch import nn
+        from retrieval.distributed import join
+
+        def threads():
+            names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+            return [name for name in names if "gloo" in name]
+
+        with join("cpu"):
+            nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
+            before = threads()
+        assert before and not threads(), threads()
+    """
+    launched = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    environment = os.environ | launched | {"MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
