@@ -111,8 +111,9 @@ def test_no_other_training_moves_the_correction():
     ("change", "message"),
     [
         ({"num_hidden": 0}, "expected num_hidden ≥ 1, steps ≥ 0"),
-        ({"num_copies": (0, 1)}, "num_copies of at least 1, got 256, 400, 1024, (0, 1)"),
+        ({"num_copies": (0, 1)}, "num_copies of at least 1, got 512, 1000, 1024, (0, 1)"),
         ({"temperature": 0.0}, "expected a learning_rate and a temperature above 0, got 0.001, 0.0"),
+        ({"dropout": 1.0}, "expected a dropout of 0 or more and below 1, got 1.0"),
         ({"plain_lengths": (64.0, 32.0)}, "expected plain_lengths that rise from above 0, got 64.0, 32.0"),
     ],
 )

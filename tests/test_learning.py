@@ -101,7 +101,7 @@ def test_heads_alone_with_plain_pictures(folders, tmp_path, capsys):
     plain = ["--init", str(tmp_path / "model"), "--epochs", "0", "--unlabelled", str(flat), "--plain-unlabelled"]
     assert run([*data, "--out", str(tmp_path / "heads"), *plain]) == 0
     before, after = (Embedder.load(tmp_path / name, device="cpu").network for name in ("model", "heads"))
-    assert before.config.projection_hidden == 0 and after.config.projection_hidden == 256
+    assert before.config.projection_hidden == 0 and after.config.projection_hidden == 512
     for name, value in before.backbone.state_dict().items():
         assert torch.equal(after.backbone.state_dict()[name], value), name
 

@@ -1,6 +1,5 @@
 """The stage that teaches `d`, on vectors made so that it is known which of them need many numbers."""
 
-import math
 from dataclasses import replace
 from functools import cache
 
@@ -81,19 +80,6 @@ def test_lengths_start_from_the_energy_that_each_keeps():
     assert predictor(ground().pooled).mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
 
 
-def test_the_kept_spread_draws_lengths_together_and_keeps_their_order():
-    dims = []
-    for kept_spread in (1.0, 0.5):
-        torch.manual_seed(0)
-        predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
-        shorten(predictor, ground(), replace(CONFIG, steps=20, kept_spread=kept_spread))
-        dims.append(predictor(ground().pooled).detach())
-        assert dims[-1].mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
-    shares = [((dims_N / SHORT).log() / math.log(LONG / SHORT)).logit() for dims_N in dims]
-    whole, half = (share_N - share_N.mean() for share_N in shares)
-    torch.testing.assert_close(half, whole / 2, atol=1e-4, rtol=1e-3)
-
-
 def test_lengths_follow_complexity_where_that_is_asked_for():
     torch.manual_seed(0)
     predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
@@ -157,8 +143,6 @@ def test_settings_that_make_no_sense_are_refused():
         ShortenConfig(budget=0)
     with pytest.raises(UsageError, match=r"expected budgets that rise from above 0, got \(90.0, 30.0\)"):
         ShortenConfig(budgets=(90.0, 30.0))
-    with pytest.raises(UsageError, match=r"expected a kept_spread above 0 and at most 1, got 1\.5"):
-        ShortenConfig(kept_spread=1.5)
 
 
 def test_lengths_that_are_no_numbers_end_the_stage():

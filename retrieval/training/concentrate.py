@@ -1,7 +1,8 @@
 """Teaching the projection's correction: plain pictures must do with few numbers, all else stays as it was.
 
 Plain pictures come without labels beside labelled ones: they are asked for one by one alone, so they need only as many
-numbers as tell them apart. The labelled ones stay where the linear map puts them.
+numbers as tell them apart. The labelled ones stay where the linear map puts them, and distorted copies of both are
+brought back to their originals.
 """
 
 import math
@@ -25,22 +26,23 @@ class ConcentrateConfig:
     Each step cuts `batch_size` labelled pictures at one length drawn from `lengths` and as many plain ones at one from
     `plain_lengths`. Weights: `plain_weight` and `crowded_weight` of finding the original of a distorted copy, among the
     plain and the labelled; `stay_weight` of keeping each labelled picture where the linear map puts it; `tail_weight`
-    of the energy that plain pictures have beyond `tail_from`. `num_copies`: distorted copies of each labelled and each
-    plain picture.
+    of the energy that plain pictures have beyond `tail_from`. `dropout`: of the hidden units, since plain pictures are
+    few. `num_copies`: distorted copies of each labelled and each plain picture.
     """
 
-    num_hidden: int = 256
-    steps: int = 400
+    num_hidden: int = 512
+    steps: int = 1000
     batch_size: int = 1024
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+    dropout: float = 0.15
     temperature: float = 0.05
     lengths: tuple[float, float] = (40.0, 512.0)
     plain_lengths: tuple[float, float] = (32.0, 64.0)
     tail_from: int = 48
-    plain_weight: float = 1.0
-    crowded_weight: float = 0.3
-    stay_weight: float = 20.0
+    plain_weight: float = 2.0
+    crowded_weight: float = 0.6
+    stay_weight: float = 40.0
     tail_weight: float = 3.0
     num_copies: tuple[int, int] = (2, 6)
 
@@ -54,6 +56,8 @@ class ConcentrateConfig:
             raise UsageError(
                 f"expected a learning_rate and a temperature above 0, got {self.learning_rate}, {self.temperature}"
             )
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"expected a dropout of 0 or more and below 1, got {self.dropout}")
         for name in ("lengths", "plain_lengths"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
@@ -82,7 +86,8 @@ def concentrate(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
 
     def embed(pooled_BC: torch.Tensor) -> torch.Tensor:
-        return F.normalize(linear(pooled_BC) + net(pooled_BC) * spread_D, dim=-1)
+        corrected_BD = net[-1](F.dropout(net[:-1](pooled_BC), config.dropout))
+        return F.normalize(linear(pooled_BC) + corrected_BD * spread_D, dim=-1)
 
     for step in trange(config.steps, desc="concentrate", leave=False, disable=not show_progress_bar):
         chosen_B, chosen_P = (torch.randperm(len(copies.pooled))[: config.batch_size] for copies in (crowded, plain))

@@ -22,9 +22,7 @@ class ShortenConfig:
     Lengths start as those by energy kept, learned in `energy_steps` at `energy_learning_rate`; then `steps` by
     `recipe`, one of `retrieval.training.recipes`, say who deserves more. `budget`: the mean of `d` to keep, from both
     sides; each step works at one of `budgets`, a range, so that lengths are right when the budget is moved later.
-    `complexity_weight` asks that log d correlate with log bits a pixel by `complexity_correlation` at least. In the end
-    `kept_spread` of how far the predictor's log-odds lie apart is kept: what was learned is partly chance, and too
-    wide a spread costs more than too narrow a one (the shrinkage of James and Stein 1961).
+    `complexity_weight` asks that log d correlate with log bits a pixel by `complexity_correlation` at least.
     `num_pictures`: how many of the pictures with labels, and of those without, to learn from at most; the time to find
     their candidates grows with its square.
     """
@@ -32,7 +30,7 @@ class ShortenConfig:
     recipe: str = "interpolated"
     budget: float = 112.0
     budgets: tuple[float, float] = (44.0, 144.0)
-    energy_steps: int = 100
+    energy_steps: int = 50
     energy_learning_rate: float = 2e-3
     steps: int = 300
     batch_size: int = 2048
@@ -42,7 +40,6 @@ class ShortenConfig:
     terms: RankingTerms = field(default_factory=RankingTerms)
     complexity_weight: float = 10.0
     complexity_correlation: float = 0.58
-    kept_spread: float = 0.9
     num_candidates: int = 64
     num_pictures: int = 24_000
 
@@ -59,8 +56,6 @@ class ShortenConfig:
                 f"expected a batch_size of at least 1 and learning rates above 0, got {self.batch_size}, "
                 f"{self.learning_rate}, {self.energy_learning_rate}"
             )
-        if not 0 < self.kept_spread <= 1:
-            raise UsageError(f"expected a kept_spread above 0 and at most 1, got {self.kept_spread}")
         if self.num_pictures < 2:
             raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
 
@@ -135,8 +130,6 @@ def shorten(
         optimizer.step()
         schedule.step()
     predictor.eval()
-    with torch.no_grad():
-        predictor.net[-1].weight.mul_(config.kept_spread)
     calibrate(predictor, ground.pooled, config.budget)
     with torch.no_grad():
         _refuse_broken("mean of the lengths", predictor(ground.pooled).mean(), "after the last step")
