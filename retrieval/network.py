@@ -14,7 +14,7 @@ from retrieval.dimension import DimensionPredictor
 from retrieval.energy_dimension import EnergyDimension
 from retrieval.errors import UsageError
 from retrieval.nested_projection import NestedProjection
-from retrieval.stage_statistics import StageStatistics
+from retrieval.stage_statistics import StageStatistics, check_stages
 from retrieval.tokens import LocalTokens
 
 
@@ -54,11 +54,11 @@ class EmbedderConfig:
             raise UsageError(f"expected a token_dim of 0 (no tokens) or more, got {self.token_dim}")
         if self.projection_hidden < 0:
             raise UsageError(f"expected a projection_hidden of 0 (linear) or more, got {self.projection_hidden}")
+        check_stages(self.statistics_of)
         last = len(self.backbone.channels)
-        if list(self.statistics_of) != sorted(set(self.statistics_of)) or set(self.statistics_of) - {*range(1, last)}:
+        if max(self.statistics_of, default=0) >= last:
             raise UsageError(
-                f"expected statistics_of stages that grow, from 1 to {last - 1}, got {self.statistics_of}; "
-                f"stage {last} is the last, which is pooled"
+                f"expected statistics_of stages before S{last}, the last, which is pooled, got {self.statistics_of}"
             )
         if self.image_size <= 0 or self.image_size % self.backbone.stride:
             raise UsageError(f"expected an image_size that {self.backbone.stride} divides, got {self.image_size}")
@@ -70,7 +70,7 @@ class EmbedderConfig:
 
     @property
     def num_pooled(self) -> int:
-        """Length of the pooled vector: the channels of the last map, and two numbers for each of those in between."""
+        """Length of the pooled vector: the last map's channels, and two numbers for each of `statistics_channels`."""
         return self.backbone.channels[-1] + 2 * sum(self.statistics_channels)
 
     @property

@@ -11,8 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from retrieval.device import full_precision
+from retrieval.errors import UsageError
 
-_SHARE = 0.7  # of the spread of an attended channel; chosen on `val`
+SHARE = 0.7
+"""Of the spread of an attended channel; chosen on `val`."""
+
+_LEAST_SPREAD = 1e-3  # of a number's size: what varies less is rounding
 
 
 class StageStatistics(nn.Module):
@@ -39,7 +43,7 @@ class StageStatistics(nn.Module):
             weights_B1HW = weights_B1HW / weights_B1HW.sum((2, 3), keepdim=True)
             mean_BC11 = (features_BCHW * weights_B1HW).sum((2, 3), keepdim=True)
             variance_BC = ((features_BCHW - mean_BC11).square() * weights_B1HW).sum((2, 3))
-            # The root has no slope at zero, where a channel is the same all over.
+            # The root's slope has no bound at zero, where a channel is the same all over.
             statistics += [mean_BC11.flatten(1), variance_BC.clamp_min(1e-8).sqrt()]
         return (torch.cat(statistics, 1) - self.centre_S) * self.scale_S
 
@@ -48,9 +52,25 @@ class StageStatistics(nn.Module):
         """Centre each number, and give it seven tenths of the spread that an attended channel has, in place.
 
         `statistics_NS`: what a fresh one says of N pictures, `attended_NC`: the pooled last map, both float32. A number
-        that is the same for all of them stays at 0.
+        that is the same for all of them stays at 0. Rounded to float16, as weights are stored, before anything is
+        fitted to what comes out.
         """
-        spread_S = statistics_NS.std(0, correction=0)
+        spread_S, centre_S = statistics_NS.std(0, correction=0), statistics_NS.mean(0)
         typical = attended_NC.var(0, correction=0).mean().sqrt()
-        self.centre_S.copy_(statistics_NS.mean(0))
-        self.scale_S.copy_(torch.where(spread_S > 1e-4, _SHARE * typical / spread_S.clamp_min(1e-4), 0.0))
+        least_S = 1e-4 + _LEAST_SPREAD * centre_S.abs()
+        scale_S = torch.where(spread_S > least_S, SHARE * typical / spread_S.clamp_min(1e-4), 0.0)
+        self.centre_S.copy_(centre_S.half())
+        self.scale_S.copy_(scale_S.clamp_max(torch.finfo(torch.float16).max).half())
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Leave the numbers as they are again, in place."""
+        self.centre_S.zero_()
+        self.scale_S.fill_(1)
+
+
+def check_stages(stages: Sequence[int]) -> None:
+    """Raise `UsageError` for what are no numbers of stages, from 1, that grow."""
+    are_whole = isinstance(stages, tuple) and all(type(stage) is int and stage >= 1 for stage in stages)
+    if not are_whole or [*stages] != sorted({*stages}):
+        raise UsageError(f"expected statistics_of as a tuple of stages that grow, from 1, got {stages!r}")

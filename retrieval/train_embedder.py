@@ -112,7 +112,7 @@ def new_learner(config: TrainConfig, training: LabelledImages, start_from: Embed
             image_size=config.image_size,
             dimension="learned",
             token_dim=token_dim,
-            projection_hidden=config.projection_hidden,
+            projection_hidden=0,
             statistics_of=(),
         )
         network = EmbedderNetwork(shape)
@@ -144,7 +144,8 @@ def with_new_heads(network: EmbedderNetwork, config: TrainConfig) -> EmbedderNet
     stages = tuple(stage for stage in config.statistics_of if stage < len(network.config.backbone.channels))
     # From the seed again: a run that was resumed at its end has drawn nothing since.
     torch.manual_seed(config.seed)
-    fresh = EmbedderNetwork(replace(network.config, statistics_of=stages), network.backbone)
+    shape = replace(network.config, statistics_of=stages, projection_hidden=config.projection_hidden)
+    fresh = EmbedderNetwork(shape, network.backbone)
     fresh.pooling = network.pooling
     return fresh.to(next(network.parameters()).device)
 
@@ -158,11 +159,7 @@ def shape_embedding(
     has_plain = bool(network.config.projection_hidden and len(labelled) and len(unlabelled))
     parts = [part for part in (labelled, unlabelled) if len(part)]
     numbers = np.concatenate(parts)
-    sample = training.pixels[some_of(numbers, _NUM_SAMPLED)]
-    if network.tokens is not None:
-        fit_tokens(network.tokens, local_features(network, sample))
-    if network.statistics is not None:
-        fit_statistics(network, sample)
+    fit_tokens_and_statistics(network, training.pixels[some_of(numbers, _NUM_SAMPLED)])
     seen = [
         copies_of(network, training.pixels[part], num, show_progress_bar=show_progress_bar) if len(part) else None
         for part, num in ((labelled, num_copies), (unlabelled, num_of_plain if has_plain else num_copies))
@@ -187,8 +184,17 @@ def shape_embedding(
     shorten(network.dimension, ground, config.shorten, seed=config.seed, show_progress_bar=show_progress_bar)
 
 
+def fit_tokens_and_statistics(network: EmbedderNetwork, pixels_NHW3: np.ndarray) -> None:
+    """Fit the axes of a network's tokens, and its statistics, to these pictures, in place; whichever it has."""
+    if network.tokens is not None:
+        fit_tokens(network.tokens, local_features(network, pixels_NHW3))
+    if network.statistics is not None:
+        fit_statistics(network, pixels_NHW3)
+
+
 def fit_statistics(network: EmbedderNetwork, pixels_NHW3: np.ndarray) -> None:
-    """Centre and scale a network's fresh statistics by what they are of these pictures, in place."""
+    """Centre and scale a network's statistics by what they are of these pictures, in place."""
+    network.statistics.forget()
     attended_NC, statistics_NS = pooled_vectors(network, pixels_NHW3).tensor_split([network.backbone.num_channels], 1)
     network.statistics.fit(statistics_NS, attended_NC)
 

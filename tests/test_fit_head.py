@@ -95,7 +95,7 @@ def test_a_fitted_head():
     pixels = pictures()
     network = fresh()
     report = fit_head(network, [pixels[:20], pixels[20:]], HeadConfig(budget=40, whitening=0.5))
-    assert (report.num_images, report.num_channels, report.num_axes) == (60, 256, 59)
+    assert (report.num_images, report.num_pooled, report.num_axes) == (60, 256, 59)
     assert report.mean_dim == pytest.approx(40, abs=0.1) and 0 < report.std_dim < 14
     assert report.share < report.energy_kept < 1
     assert 1 <= report.variance_axes["50"] < report.variance_axes["90"] < report.variance_axes["99"] <= 59
@@ -148,7 +148,7 @@ def test_a_head_around_statistics_of_stages_reads_them_too():
     network = with_energy_head(learned, image_size=32)
     assert network.statistics is learned.statistics
     report = fit_head(network, [pictures()], HeadConfig(budget=40))
-    assert report.num_channels == network.projection.in_features == 256 + 2 * 64
+    assert report.num_pooled == network.projection.in_features == 256 + 2 * 64
 
 
 def test_configurations_without_the_choice_are_learned_ones():

@@ -74,10 +74,20 @@ def test_what_only_long_embeddings_tell_apart_gets_longer_ones(recipe, noise):
 def test_lengths_start_from_the_energy_that_each_keeps():
     torch.manual_seed(0)
     predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
-    shorten(predictor, ground(), replace(CONFIG, steps=0, energy_steps=200))
+    shorten(predictor, ground(), replace(CONFIG, steps=0, energy_steps=200, energy_floor=0.0))
     dims = predictor(ground(seed=1).pooled)  # plain vectors have all of it in their first numbers
     assert dims[:100].max() < SHORT + 4 < dims[100:].mean()
     assert predictor(ground().pooled).mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
+
+
+def test_no_length_starts_far_below_the_budget():
+    dims = []
+    for floor in (0.0, 0.5):
+        torch.manual_seed(0)
+        predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+        shorten(predictor, ground(), replace(CONFIG, steps=0, energy_steps=200, energy_floor=floor))
+        dims.append(predictor(ground(seed=1).pooled)[:100].mean().item())
+    assert dims[1] == pytest.approx(0.5 * CONFIG.budget, rel=0.2) and dims[0] < 0.8 * dims[1]
 
 
 def test_lengths_follow_complexity_where_that_is_asked_for():
@@ -141,6 +151,8 @@ def test_settings_that_make_no_sense_are_refused():
         ShortenConfig(recipe="guess")
     with pytest.raises(UsageError, match="expected a positive budget"):
         ShortenConfig(budget=0)
+    with pytest.raises(UsageError, match=r"expected an energy_floor of 0 or more and below 1, got 1\.0"):
+        ShortenConfig(energy_floor=1.0)
     with pytest.raises(UsageError, match=r"expected budgets that rise from above 0, got \(90.0, 30.0\)"):
         ShortenConfig(budgets=(90.0, 30.0))
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,16 @@ def test_a_checkpoint_of_other_settings_is_refused(sets, finished):
     other = TrainConfig(**{**vars(TINY), "learning_rate": 1e-4, "seed": 3})
     with pytest.raises(TrainingError, match="other learning_rate, seed"):
         train(other, *sets, out)
+
+
+def test_settings_of_the_heads_may_change_before_a_run_goes_on(sets, finished, tmp_path):
+    network, out = finished
+    shutil.copytree(out, tmp_path / "run")
+    later = replace(TINY, statistics_of=(), shorten=ShortenConfig(steps=2), concentrate=ConcentrateConfig(steps=2))
+    other = train(later, *sets, tmp_path / "run")
+    assert network.statistics is not None and other.statistics is None
+    for name, value in network.backbone.state_dict().items():
+        assert torch.equal(value, other.backbone.state_dict()[name]), name
 
 
 def test_a_checkpoint_of_other_classes_is_refused(sets, finished):
@@ -380,13 +391,30 @@ def test_sets_are_checked(sets, tmp_path):
 
 def test_shaping_keeps_the_budget_and_the_backbone(sets):
     torch.manual_seed(0)
-    network = EmbedderNetwork(TINY.embedder)
+    network = train_embedder.with_new_heads(EmbedderNetwork(TINY.embedder), TINY)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     training, _ = sets
     config = replace(TINY, shorten=ShortenConfig(steps=5, batch_size=32, budget=100.0))
     train_embedder.shape_embedding(network, config, training.with_unlabelled(labelled(2, 8, seed=2)))
     with torch.no_grad():
-        dims = network.dimension(pooled_vectors(network, training.pixels))
+        pooled = pooled_vectors(network, training.pixels)
+        dims = network.dimension(pooled)
     assert 32 <= dims.min() and dims.mean().item() == pytest.approx(100, abs=20)
     changed = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
-    assert changed and all(name.startswith(("dimension.", "projection.", "tokens.")) for name in changed)
+    heads = ("dimension.", "projection.", "tokens.", "statistics.")
+    assert changed and all(name.startswith(heads) for name in changed)
+    # Each has about seven tenths of the spread of an attended channel; without the unlabelled, some less.
+    attended, statistics = pooled.tensor_split([network.backbone.num_channels], 1)
+    spread = statistics.std(0, correction=0)[network.statistics.scale_S > 0]
+    shares = spread / attended.var(0, correction=0).mean().sqrt()
+    assert len(shares) and 0.2 < shares.min() and shares.max() < 1
+
+
+def test_statistics_are_fitted_alike_the_second_time(sets):
+    torch.manual_seed(0)
+    network = train_embedder.with_new_heads(EmbedderNetwork(TINY.embedder), TINY)
+    scales = []
+    for _ in range(2):
+        train_embedder.fit_statistics(network, sets[0].pixels)
+        scales.append(network.statistics.scale_S.clone())
+    assert torch.equal(*scales)

@@ -43,8 +43,8 @@ def tiny(seed: int = 0, **changes) -> EmbedderNetwork:
     backbone = replace(
         CONFIGS["coatnet_micro"], channels=(8, 8, 32, 32), depths=(1, 1, 1, 1), stem_channels=(4, 8), image_size=32
     )
-    settings = {"widths": (8, 16), "min_dim": 4, "max_dim": 16, "image_size": 32, "token_dim": 8}
-    return EmbedderNetwork(EmbedderConfig(backbone=backbone, **settings | changes)).eval()
+    heads = {"widths": (8, 16), "min_dim": 4, "max_dim": 16, "token_dim": 8, "statistics_of": (2,)}
+    return EmbedderNetwork(EmbedderConfig(backbone=backbone, image_size=32, **heads | changes)).eval()
 
 
 def attention_for(network: EmbedderNetwork, seed: int = 0) -> RelevanceAttention:

@@ -58,6 +58,9 @@ class ConcentrateConfig:
             )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"expected a dropout of 0 or more and below 1, got {self.dropout}")
+        for name in ("plain_weight", "crowded_weight", "stay_weight", "tail_weight", "tail_from"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"expected {name} of at least 0, got {getattr(self, name)}")
         for name in ("lengths", "plain_lengths"):
             low, high = getattr(self, name)
             if not 0 < low <= high:

@@ -54,7 +54,7 @@ class HeadReport:
     """
 
     num_images: int
-    num_channels: int
+    num_pooled: int
     num_axes: int
     mean_dim: float
     std_dim: float
@@ -132,7 +132,7 @@ def fit_head(network: EmbedderNetwork, batches: Iterable[np.ndarray], config: He
     dims_N = torch.cat([network.dimension(block) for block in full_ND.split(_BLOCK)])
     return HeadReport(
         num_images=num_images,
-        num_channels=pooled_NC.shape[1],
+        num_pooled=pooled_NC.shape[1],
         num_axes=int(network.projection.weight.any(1).sum()),
         mean_dim=float(dims_N.mean()),
         std_dim=float(dims_N.std(correction=0)),

@@ -19,10 +19,11 @@ from retrieval.training.recipes import RECIPES, Ground, RankingTerms
 class ShortenConfig:
     """Settings of the stage that teaches `d`.
 
-    Lengths start as those by energy kept, learned in `energy_steps` at `energy_learning_rate`; then `steps` by
-    `recipe`, one of `retrieval.training.recipes`, say who deserves more. `budget`: the mean of `d` to keep, from both
-    sides; each step works at one of `budgets`, a range, so that lengths are right when the budget is moved later.
-    `complexity_weight` asks that log d correlate with log bits a pixel by `complexity_correlation` at least.
+    Lengths start as those by energy kept, none below `energy_floor` of the budget, learned in `energy_steps` at
+    `energy_learning_rate`; then `steps` by `recipe`, one of `retrieval.training.recipes`, say who deserves more.
+    `budget`: the mean of `d` to keep, from both sides; each step works at one of `budgets`, a range, so that lengths
+    are right when the budget is moved later. `complexity_weight` asks that log d correlate with log bits a pixel by
+    `complexity_correlation` at least.
     `num_pictures`: how many of the pictures with labels, and of those without, to learn from at most; the time to find
     their candidates grows with its square.
     """
@@ -30,16 +31,17 @@ class ShortenConfig:
     recipe: str = "interpolated"
     budget: float = 112.0
     budgets: tuple[float, float] = (44.0, 144.0)
-    energy_steps: int = 50
+    energy_steps: int = 200
+    energy_floor: float = 0.55
     energy_learning_rate: float = 2e-3
     steps: int = 300
     batch_size: int = 2048
-    learning_rate: float = 3e-4
+    learning_rate: float = 1.5e-4
     weight_decay: float = 1e-2
     budget_weight: float = 20.0
     terms: RankingTerms = field(default_factory=RankingTerms)
     complexity_weight: float = 10.0
-    complexity_correlation: float = 0.58
+    complexity_correlation: float = 0.45
     num_candidates: int = 64
     num_pictures: int = 24_000
 
@@ -56,6 +58,8 @@ class ShortenConfig:
                 f"expected a batch_size of at least 1 and learning rates above 0, got {self.batch_size}, "
                 f"{self.learning_rate}, {self.energy_learning_rate}"
             )
+        if not 0 <= self.energy_floor < 1:
+            raise UsageError(f"expected an energy_floor of 0 or more and below 1, got {self.energy_floor}")
         if self.num_pictures < 2:
             raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
 
@@ -136,10 +140,15 @@ def shorten(
 
 
 def _start_by_energy(predictor: DimensionPredictor, ground: Ground, config: ShortenConfig) -> None:
-    """Regress log d onto that of the lengths which keep one share of every picture's energy, at the budget."""
+    """Regress log d onto that of the lengths which keep one share of every picture's energy, at the budget.
+
+    The correction has put nearly all energy of plain pictures into a few numbers, fewer than they are found by: hence
+    the floor.
+    """
     by_energy = EnergyDimension(min_dim=predictor.min_dim, max_dim=predictor.max_dim)
     fit_share(by_energy, ground.full, min(max(config.budget, predictor.min_dim), predictor.max_dim))
-    log_dims_N = torch.cat([by_energy(block) for block in ground.full.split(_BLOCK)]).log()
+    dims_N = torch.cat([by_energy(block) for block in ground.full.split(_BLOCK)])
+    log_dims_N = dims_N.clamp_min(config.energy_floor * config.budget).log()
     optimizer, schedule = _annealed(predictor, config.energy_learning_rate, config.energy_steps, config)
     for step in range(config.energy_steps):
         loss = (predictor(ground.pooled).log() - log_dims_N).square().mean()

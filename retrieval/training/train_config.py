@@ -7,6 +7,7 @@ from retrieval.coatnet import CONFIGS, CoAtNetConfig
 from retrieval.errors import UsageError
 from retrieval.nearest_name import did_you_mean
 from retrieval.network import EmbedderConfig
+from retrieval.stage_statistics import check_stages
 from retrieval.timm_weights import CONFIGS as TIMM_CONFIGS
 from retrieval.training.concentrate import ConcentrateConfig
 from retrieval.training.shorten import ShortenConfig
@@ -84,8 +85,7 @@ class TrainConfig:
                 f"expected samples_per_class that divides the {self.num_fresh} pictures of a batch, "
                 f"got {self.samples_per_class}"
             )
-        if list(self.statistics_of) != sorted(set(self.statistics_of)) or min(self.statistics_of, default=1) < 1:
-            raise UsageError(f"expected statistics_of stages that grow, from 1, got {self.statistics_of}")
+        check_stages(self.statistics_of)
         for name in ("ema_decay", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"expected {name} in [0, 1), got {getattr(self, name)}")
@@ -122,7 +122,6 @@ class TrainConfig:
             pooling=self.pooling,
             image_size=self.image_size,
             token_dim=min(self.token_dim, backbone.channels[-1]),
-            projection_hidden=self.projection_hidden,
         )
 
 

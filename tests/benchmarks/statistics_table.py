@@ -20,6 +20,7 @@ from torch import nn
 
 from retrieval.embedder import Embedder
 from retrieval.measuring.ranking import as_classes
+from retrieval.stage_statistics import SHARE
 from retrieval.train_embedder import TrainConfig, fit_axes, fit_statistics, with_new_heads
 from retrieval.training.nuisance import Copies
 
@@ -32,8 +33,8 @@ VARIANTS = {  # stages, and the share of their statistics over that of the netwo
     "S3": ((3,), 1.0),
     "S1 and S2": ((1, 2), 1.0),
     "S2 and S3": ((2, 3), 1.0),
-    "S2, share 0.5": ((2,), 0.5 / 0.7),
-    "S2, share 1": ((2,), 1 / 0.7),
+    "S2, share 0.5": ((2,), 0.5 / SHARE),
+    "S2, share 1": ((2,), 1 / SHARE),
     "means of S2 alone": ((2,), 1.0),
     "deviations of S2 alone": ((2,), 1.0),
 }

@@ -35,7 +35,11 @@ def head(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="NAME|DIR", help="Keep this model's backbone and pooling.  [default: default]"),
+        typer.Option(
+            "--model",
+            metavar="NAME|DIR",
+            help="Keep this model's backbone, pooling and statistics of stages.  [default: default]",
+        ),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -162,7 +166,7 @@ def _warnings(report: "HeadReport", num_dims: int, budget: float, origin: dict[s
     warnings = []
     if "backbone" in origin and origin["backbone_weights"] is None:
         warnings.append(f"{origin['backbone']} is untrained: give its weights with --backbone-weights for better hits")
-    if report.num_images - 1 < min(report.num_channels, num_dims):
+    if report.num_images - 1 < min(report.num_pooled, num_dims):
         warnings.append(
             f"{report.num_images} pictures span {report.num_axes} axes: numbers beyond are zero; give more pictures"
         )
@@ -183,7 +187,7 @@ def _text(report: "HeadReport", out: Path, budget: float, seconds: float, num_sk
             "energy",
             f"{100 * report.energy_kept:.1f} % kept on average; the share asked for is {100 * report.share:.1f} %",
         ),
-        ("variance", f"{spread} of {report.num_channels} axes"),
+        ("variance", f"{spread} of {report.num_pooled} axes"),
         ("model", one_line(out)),
     ]
     return "\n".join(f"{name:<8}  {value}" for name, value in figures)
