@@ -64,9 +64,12 @@ def test_fit_centres_and_gives_all_numbers_one_spread_beside_the_attended_channe
     module = StageStatistics([2])
     module.fit(statistics, attended)
     fitted = (statistics - module.centre_S) * module.scale_S
-    torch.testing.assert_close(fitted.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    # Both are rounded to float16, as they are stored.
+    torch.testing.assert_close(fitted.mean(0), torch.zeros(4), atol=0.02, rtol=0)
     typical = attended.var(0, correction=0).mean().sqrt()
-    torch.testing.assert_close(fitted.std(0, correction=0), 0.7 * typical * torch.tensor([1.0, 1, 1, 0]))
+    torch.testing.assert_close(
+        fitted.std(0, correction=0), 0.7 * typical * torch.tensor([1.0, 1, 1, 0]), atol=1e-5, rtol=1e-3
+    )
 
 
 def test_the_pooled_vector_holds_the_last_map_then_the_statistics_of_the_stages_named():
