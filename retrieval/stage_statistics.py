@@ -58,7 +58,7 @@ class StageStatistics(nn.Module):
         spread_S, centre_S = statistics_NS.std(0, correction=0), statistics_NS.mean(0)
         typical = attended_NC.var(0, correction=0).mean().sqrt()
         least_S = 1e-4 + _LEAST_SPREAD * centre_S.abs()
-        scale_S = torch.where(spread_S > least_S, SHARE * typical / spread_S.clamp_min(1e-4), 0.0)
+        scale_S = torch.where(spread_S > least_S, SHARE * typical / spread_S, 0.0)
         self.centre_S.copy_(centre_S.half())
         self.scale_S.copy_(scale_S.clamp_max(torch.finfo(torch.float16).max).half())
 
