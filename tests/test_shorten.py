@@ -85,9 +85,37 @@ def test_no_length_starts_far_below_the_budget():
     for floor in (0.0, 0.5):
         torch.manual_seed(0)
         predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
-        shorten(predictor, ground(), replace(CONFIG, steps=0, energy_steps=200, energy_floor=floor))
+        start = replace(CONFIG, steps=0, energy_steps=200, energy_spread=1.0, energy_floor=floor)
+        shorten(predictor, ground(), start)
         dims.append(predictor(ground(seed=1).pooled)[:100].mean().item())
     assert dims[1] == pytest.approx(0.5 * CONFIG.budget, rel=0.2) and dims[0] < 0.8 * dims[1]
+
+
+def test_lengths_by_energy_are_drawn_apart_as_far_as_asked():
+    spreads = []
+    for energy_spread in (1.0, 2.0):
+        torch.manual_seed(0)
+        predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+        start = replace(CONFIG, steps=0, energy_steps=400, energy_spread=energy_spread, energy_floor=0.0)
+        # Of the crowded alone: plain ones are at the shortest length, which no spread makes shorter.
+        shorten(predictor, ground(), start)
+        spreads.append(predictor(ground().pooled)[100:].log().std().item())
+    assert spreads[1] > 1.5 * spreads[0]
+
+
+def test_lengths_stay_near_those_by_energy_as_far_as_asked():
+    found = {}
+    for name, settings in {
+        "start": {"steps": 0},
+        "free": {"energy_weight": 0.0},
+        "held": {"energy_weight": 1000.0},
+    }.items():
+        torch.manual_seed(0)
+        predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
+        shorten(predictor, ground(), replace(CONFIG, energy_steps=400, **settings))
+        found[name] = predictor(ground().pooled).log()
+    moved = {name: (found[name] - found["start"]).std().item() for name in ("free", "held")}
+    assert moved["held"] < 0.5 * moved["free"]
 
 
 def test_lengths_follow_complexity_where_that_is_asked_for():
@@ -153,6 +181,8 @@ def test_settings_that_make_no_sense_are_refused():
         ShortenConfig(budget=0)
     with pytest.raises(UsageError, match=r"expected an energy_floor of 0 or more and below 1, got 1\.0"):
         ShortenConfig(energy_floor=1.0)
+    with pytest.raises(UsageError, match=r"expected an energy_spread and an energy_weight of at least 0, got -1, 1\.0"):
+        ShortenConfig(energy_spread=-1)
     with pytest.raises(UsageError, match=r"expected budgets that rise from above 0, got \(90.0, 30.0\)"):
         ShortenConfig(budgets=(90.0, 30.0))
 

@@ -19,8 +19,9 @@ from retrieval.training.recipes import RECIPES, Ground, RankingTerms
 class ShortenConfig:
     """Settings of the stage that teaches `d`.
 
-    Lengths start as those by energy kept, none below `energy_floor` of the budget, learned in `energy_steps` at
-    `energy_learning_rate`; then `steps` by `recipe`, one of `retrieval.training.recipes`, say who deserves more.
+    Lengths start as those by energy kept, their logs drawn apart `energy_spread` times and none below `energy_floor` of
+    the budget, learned in `energy_steps` at `energy_learning_rate`; then `steps` by `recipe`, one of
+    `retrieval.training.recipes`, say who deserves more, while `energy_weight` asks them to stay near where they began.
     `budget`: the mean of `d` to keep, from both sides; each step works at one of `budgets`, a range, so that lengths
     are right when the budget is moved later. `complexity_weight` asks that log d correlate with log bits a pixel by
     `complexity_correlation` at least.
@@ -32,11 +33,13 @@ class ShortenConfig:
     budget: float = 112.0
     budgets: tuple[float, float] = (44.0, 144.0)
     energy_steps: int = 200
-    energy_floor: float = 0.55
+    energy_spread: float = 1.2
+    energy_floor: float = 0.45
+    energy_weight: float = 1.0
     energy_learning_rate: float = 2e-3
     steps: int = 300
     batch_size: int = 2048
-    learning_rate: float = 1.5e-4
+    learning_rate: float = 3e-4
     weight_decay: float = 1e-2
     budget_weight: float = 20.0
     terms: RankingTerms = field(default_factory=RankingTerms)
@@ -60,6 +63,9 @@ class ShortenConfig:
             )
         if not 0 <= self.energy_floor < 1:
             raise UsageError(f"expected an energy_floor of 0 or more and below 1, got {self.energy_floor}")
+        if not min(self.energy_spread, self.energy_weight) >= 0:
+            got = f"{self.energy_spread}, {self.energy_weight}"
+            raise UsageError(f"expected an energy_spread and an energy_weight of at least 0, got {got}")
         if self.num_pictures < 2:
             raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
 
@@ -115,8 +121,8 @@ def shorten(
     nn.init.normal_(predictor.net[-1].weight, std=1e-2)
     calibrate(predictor, ground.pooled, config.budget)
     predictor.train()
-    if config.energy_steps:
-        _start_by_energy(predictor, ground, config)
+    by_energy_N = _log_dims_by_energy(predictor, ground, config)
+    _start_at(by_energy_N, predictor, ground, config)
     optimizer, schedule = _annealed(predictor, config.learning_rate, config.steps, config)
     for step in trange(config.steps, desc="shorten", leave=False, disable=not show_progress_bar):
         chosen_Q = torch.randperm(len(ground.pooled))[: config.batch_size]
@@ -125,6 +131,7 @@ def shorten(
         shifted_N = (dims_N.log() + shift).clamp(shortest, longest).exp()
         loss = learn_from(shifted_N, chosen_Q, ground, config.terms)
         loss = loss + config.budget_weight * (dims_N.mean() / config.budget).log().square()
+        loss = loss + config.energy_weight * (dims_N.log() - by_energy_N).var(correction=0)
         if config.complexity_weight:
             follows = correlation(dims_N.log(), ground.complexity)
             loss = loss + config.complexity_weight * (config.complexity_correlation - follows).relu().square()
@@ -139,16 +146,24 @@ def shorten(
         _refuse_broken("mean of the lengths", predictor(ground.pooled).mean(), "after the last step")
 
 
-def _start_by_energy(predictor: DimensionPredictor, ground: Ground, config: ShortenConfig) -> None:
-    """Regress log d onto that of the lengths which keep one share of every picture's energy, at the budget.
+@torch.no_grad()
+def _log_dims_by_energy(predictor: DimensionPredictor, ground: Ground, config: ShortenConfig) -> torch.Tensor:
+    """(N,): logs of the lengths which keep one share of every picture's energy, at the budget, spread and floored.
 
     The correction has put nearly all energy of plain pictures into a few numbers, fewer than they are found by: hence
     the floor.
     """
     by_energy = EnergyDimension(min_dim=predictor.min_dim, max_dim=predictor.max_dim)
-    fit_share(by_energy, ground.full, min(max(config.budget, predictor.min_dim), predictor.max_dim))
-    dims_N = torch.cat([by_energy(block) for block in ground.full.split(_BLOCK)])
-    log_dims_N = dims_N.clamp_min(config.energy_floor * config.budget).log()
+    budget = min(max(config.budget, predictor.min_dim), predictor.max_dim)
+    fit_share(by_energy, ground.full, budget)
+    log_dims_N = torch.cat([by_energy(block) for block in ground.full.split(_BLOCK)]).log()
+    spread_N = log_dims_N.mean() + config.energy_spread * (log_dims_N - log_dims_N.mean())
+    shortest = max(config.energy_floor * budget, predictor.min_dim)
+    return spread_N.clamp(math.log(shortest), math.log(predictor.max_dim))
+
+
+def _start_at(log_dims_N: torch.Tensor, predictor: DimensionPredictor, ground: Ground, config: ShortenConfig) -> None:
+    """Regress log d onto `log_dims_N`, then shift it to the budget."""
     optimizer, schedule = _annealed(predictor, config.energy_learning_rate, config.energy_steps, config)
     for step in range(config.energy_steps):
         loss = (predictor(ground.pooled).log() - log_dims_N).square().mean()
