@@ -21,7 +21,7 @@ class ShortenConfig:
 
     Lengths start as those by energy kept, their logs drawn apart `energy_spread` times and none below `energy_floor` of
     the budget, learned in `energy_steps` at `energy_learning_rate`; then `steps` by `recipe`, one of
-    `retrieval.training.recipes`, say who deserves more, while `energy_weight` asks them to stay near where they began.
+    `retrieval.training.recipes`, say who deserves more, while `energy_weight` asks them to stay near those by energy.
     `budget`: the mean of `d` to keep, from both sides; each step works at one of `budgets`, a range, so that lengths
     are right when the budget is moved later. `complexity_weight` asks that log d correlate with log bits a pixel by
     `complexity_correlation` at least.
@@ -63,7 +63,7 @@ class ShortenConfig:
             )
         if not 0 <= self.energy_floor < 1:
             raise UsageError(f"expected an energy_floor of 0 or more and below 1, got {self.energy_floor}")
-        if not min(self.energy_spread, self.energy_weight) >= 0:
+        if not (self.energy_spread >= 0 and self.energy_weight >= 0):
             got = f"{self.energy_spread}, {self.energy_weight}"
             raise UsageError(f"expected an energy_spread and an energy_weight of at least 0, got {got}")
         if self.num_pictures < 2:
