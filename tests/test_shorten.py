@@ -97,8 +97,8 @@ def test_lengths_by_energy_are_drawn_apart_as_far_as_asked():
         torch.manual_seed(0)
         predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG)
         start = replace(CONFIG, steps=0, energy_steps=400, energy_spread=energy_spread, energy_floor=0.0)
-        # Of the crowded alone: plain ones are at the shortest length, which no spread makes shorter.
         shorten(predictor, ground(), start)
+        # Of the crowded alone: plain ones are at the shortest length, which no spread makes shorter.
         spreads.append(predictor(ground().pooled)[100:].log().std().item())
     assert spreads[1] > 1.5 * spreads[0]
 

@@ -20,8 +20,9 @@ class ShortenConfig:
     """Settings of the stage that teaches `d`.
 
     Lengths start as those by energy kept, their logs drawn apart `energy_spread` times and none below `energy_floor` of
-    the budget, learned in `energy_steps` at `energy_learning_rate`; then `steps` by `recipe`, one of
-    `retrieval.training.recipes`, say who deserves more, while `energy_weight` asks them to stay near those by energy.
+    the budget before all are shifted to it, learned in `energy_steps` at `energy_learning_rate`; then `steps` by
+    `recipe`, one of `retrieval.training.recipes`, say who deserves more, while `energy_weight` asks them to stay near
+    those by energy.
     `budget`: the mean of `d` to keep, from both sides; each step works at one of `budgets`, a range, so that lengths
     are right when the budget is moved later. `complexity_weight` asks that log d correlate with log bits a pixel by
     `complexity_correlation` at least.
