@@ -14,7 +14,7 @@ class DimensionPredictor(nn.Module):
     """A small net from the pooled vector (B, C) to `d` (B,), a real number within [`min_dim`, `max_dim`].
 
     `d` moves geometrically between the ends, as the widths of the buckets do; a fresh net says `initial_dim`,
-    their geometric mean when left out.
+    their geometric mean when left out. A `bent` one passes what the net says through a `Bend`.
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class DimensionPredictor(nn.Module):
         max_dim: int = 512,
         initial_dim: float | None = None,
         num_hidden: int = 64,
+        bent: bool = False,
     ):
         super().__init__()
         initial_dim = math.sqrt(min_dim * max_dim) if initial_dim is None else initial_dim
@@ -41,10 +42,40 @@ class DimensionPredictor(nn.Module):
         share = min(max(share, 0.01), 0.99)
         nn.init.zeros_(self.net[-1].weight)
         nn.init.constant_(self.net[-1].bias, math.log(share / (1 - share)))
+        self.bend = Bend() if bent else None
 
     def forward(self, pooled_BC: torch.Tensor) -> torch.Tensor:
-        share_B = self.net(full_precision(pooled_BC)).squeeze(-1).sigmoid()
+        need_B = self.need(pooled_BC)
+        share_B = (need_B if self.bend is None else self.bend(need_B)).sigmoid()
         return self.min_dim * (self.max_dim / self.min_dim) ** share_B
+
+    def need(self, pooled_BC: torch.Tensor) -> torch.Tensor:
+        """What the net says, (B,), any real number: higher where more numbers are needed."""
+        return self.net(full_precision(pooled_BC)).squeeze(-1)
+
+    @property
+    def level(self) -> torch.Tensor:
+        """The one number that lengthens all embeddings, and keeps their order."""
+        return self.net[-1].bias if self.bend is None else self.bend.level
+
+
+class Bend(nn.Module):
+    """A rising line of three pieces, (B,) to (B,): one of `slopes` below, between and above two `knots`.
+
+    So lengths keep their order, while those in the middle are drawn together and the outer ones apart. A fresh one
+    changes nothing.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("knots", torch.zeros(2))
+        self.register_buffer("slopes", torch.ones(3))
+        self.register_buffer("level", torch.zeros(1))
+
+    def forward(self, need_B: torch.Tensor) -> torch.Tensor:
+        (low, high), (below, between, above) = self.knots, self.slopes
+        outer_B = below * (need_B - low).clamp(max=0) + above * (need_B - high).clamp(min=0)
+        return self.level + between * need_B.clamp(low, high) + outer_B
 
 
 def soft_mask(dims_B: torch.Tensor, num_dims: int, temperature: float) -> torch.Tensor:

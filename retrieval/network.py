@@ -24,9 +24,10 @@ class EmbedderConfig:
 
     `image_size`: side in pixels of the squares it reads. `widths`: the lengths that buckets have; the last is the
     length of an uncut embedding. `dimension`: what predicts `d`, `"learned"` from the pooled vector or `"energy"` from
-    the embedding; `min_dim`, `max_dim`: its ends. `projection_hidden`: width of the net that corrects the projection
-    (`NestedProjection`), 0 for a linear one. `statistics_of`: stages before the last, 1 for S1, whose channel
-    statistics join the pooled vector (`StageStatistics`).
+    the embedding; `min_dim`, `max_dim`: its ends; `bent_lengths`: whether a learned one has a `Bend`.
+    `projection_hidden`: width of the net that corrects the projection (`NestedProjection`), 0 for a linear one.
+    `statistics_of`: stages before the last, 1 for S1, whose channel statistics join the pooled vector
+    (`StageStatistics`).
     """
 
     backbone: CoAtNetConfig = field(default_factory=lambda: CONFIGS["coatnet_mini"])
@@ -39,6 +40,7 @@ class EmbedderConfig:
     token_dim: int = 0
     projection_hidden: int = 0
     statistics_of: tuple[int, ...] = ()
+    bent_lengths: bool = False
 
     def __post_init__(self):
         if list(self.widths) != sorted(set(self.widths)) or not self.widths or self.widths[0] < 1:
@@ -50,6 +52,8 @@ class EmbedderConfig:
             )
         if self.dimension not in ("learned", "energy"):
             raise UsageError(f"expected a dimension 'learned' or 'energy', got {self.dimension!r}")
+        if self.bent_lengths and self.dimension != "learned":
+            raise UsageError(f"expected a dimension 'learned' where lengths are bent, got {self.dimension!r}")
         if self.token_dim < 0:
             raise UsageError(f"expected a token_dim of 0 (no tokens) or more, got {self.token_dim}")
         if self.projection_hidden < 0:
@@ -89,6 +93,8 @@ class EmbedderConfig:
             del values["projection_hidden"]
         if not self.statistics_of:
             del values["statistics_of"]
+        if not self.bent_lengths:
+            del values["bent_lengths"]
         return values
 
     @classmethod
@@ -138,7 +144,9 @@ class EmbedderNetwork(nn.Module):
         )
         ends = {"min_dim": config.min_dim, "max_dim": config.max_dim}
         self.dimension = (
-            EnergyDimension(**ends) if config.dimension == "energy" else DimensionPredictor(config.num_pooled, **ends)
+            EnergyDimension(**ends)
+            if config.dimension == "energy"
+            else DimensionPredictor(config.num_pooled, **ends, bent=config.bent_lengths)
         )
         self.tokens = LocalTokens(channels, config.token_dim) if config.token_dim else None
 

@@ -114,6 +114,7 @@ def new_learner(config: TrainConfig, training: LabelledImages, start_from: Embed
             token_dim=token_dim,
             projection_hidden=0,
             statistics_of=(),
+            bent_lengths=False,
         )
         network = EmbedderNetwork(shape)
         network.backbone.load_state_dict(start_from.backbone.state_dict())
@@ -144,7 +145,7 @@ def with_new_heads(network: EmbedderNetwork, config: TrainConfig) -> EmbedderNet
     stages = tuple(stage for stage in config.statistics_of if stage < len(network.config.backbone.channels))
     # From the seed again: a run that was resumed at its end has drawn nothing since.
     torch.manual_seed(config.seed)
-    shape = replace(network.config, statistics_of=stages, projection_hidden=config.projection_hidden)
+    shape = replace(network.config, statistics_of=stages, projection_hidden=config.projection_hidden, bent_lengths=True)
     fresh = EmbedderNetwork(shape, network.backbone)
     fresh.pooling = network.pooling
     return fresh.to(next(network.parameters()).device)

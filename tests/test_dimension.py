@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.coatnet import CONFIGS
-from retrieval.dimension import DimensionPredictor, hard_cut, soft_cut, soft_mask, whole_dims
+from retrieval.dimension import Bend, DimensionPredictor, hard_cut, soft_cut, soft_mask, whole_dims
 from retrieval.errors import UsageError
 from retrieval.network import EmbedderConfig, EmbedderNetwork
 
@@ -110,6 +110,46 @@ def test_d_reaches_both_ends_and_learns():
     fresh = DimensionPredictor(16)
     fresh(torch.randn(4, 16)).sum().backward()
     assert fresh.net[-1].weight.grad.abs().sum() > 0 and fresh.net[-1].bias.grad.abs().sum() > 0
+
+
+def bend(knots: tuple[float, float], slopes: tuple[float, float, float], level: float = 0.0) -> Bend:
+    bent = Bend()
+    bent.load_state_dict({"knots": torch.tensor(knots), "slopes": torch.tensor(slopes), "level": torch.tensor([level])})
+    return bent
+
+
+def test_a_bend_by_hand():
+    need = torch.tensor([-3.0, -1.0, 0.0, 2.0, 3.0])
+    # Between −1 and 2 half as steep; each outer piece goes on where that ends: at −½ and at 1.
+    expected = torch.tensor([-0.5 - 2 * 2, -0.5, 0.0, 1.0, 1 + 1 * 3]) + 10
+    torch.testing.assert_close(bend((-1.0, 2.0), (2.0, 0.5, 3.0), 10.0)(need), expected)
+    assert torch.equal(Bend()(need), need)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    knots=st.tuples(st.floats(-3, 3), st.floats(-3, 3)),
+    slopes=st.tuples(*[st.floats(0.1, 10)] * 3),
+    need=st.lists(st.floats(-5, 5), min_size=2, max_size=8),
+)
+def test_a_bend_keeps_the_order(knots, slopes, need):
+    bent = bend(tuple(sorted(knots)), slopes)(torch.tensor(sorted(need)))
+    assert (bent.diff() >= -1e-4).all()
+
+
+def test_a_bent_predictor_that_was_not_bent_yet_is_a_plain_one():
+    predictors = []
+    for bent in (False, True):
+        torch.manual_seed(0)
+        predictors.append(DimensionPredictor(16, bent=bent))
+        torch.nn.init.normal_(predictors[-1].net[-1].weight)
+    pooled = torch.randn(20, 16)
+    torch.testing.assert_close(predictors[0](pooled), predictors[1](pooled))
+    # One number moves all lengths, whichever way they are predicted.
+    for predictor in predictors:
+        with torch.no_grad():
+            predictor.level.add_(0.5)
+    torch.testing.assert_close(predictors[0](pooled), predictors[1](pooled))
 
 
 @pytest.mark.parametrize(

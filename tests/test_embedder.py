@@ -72,6 +72,21 @@ def test_a_corrected_projection_survives_saving(tmp_path):
         replace(config, projection_hidden=-1)
 
 
+def test_a_bend_survives_saving(tmp_path):
+    network = small_network(bent_lengths=True)
+    network.dimension.bend.slopes.copy_(torch.tensor([2.0, 0.5, 4.0]))
+    network.dimension.bend.knots.copy_(torch.tensor([-1.0, 1.0]))
+    bent = Embedder(network, device="cpu")
+    bent.save(tmp_path / "model")
+    loaded = Embedder.load(tmp_path / "model", device="cpu")
+    assert loaded.config == network.config and loaded.fingerprint == bent.fingerprint
+    for name, value in network.dimension.bend.state_dict().items():
+        assert torch.equal(loaded.network.dimension.bend.state_dict()[name], value)
+    straight = Embedder(small_network(), device="cpu")
+    dims = [model.encode(from_dark_to_bright(12)).dims for model in (loaded, straight)]
+    assert dims[0].tolist() != dims[1].tolist() and dims[0].argmax() == dims[1].argmax()
+
+
 def test_vectors_are_the_full_ones_cut_at_dims_and_normalised_there(embedder):
     found = embedder.encode(from_dark_to_bright(5))
     assert len(found) == 5 and found.dims.dtype == np.int64

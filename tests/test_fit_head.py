@@ -136,7 +136,8 @@ def test_the_dims_of_the_network_are_those_of_its_embeddings():
 
 def test_another_head_on_a_learned_embedder():
     torch.manual_seed(0)
-    learned = EmbedderNetwork(EmbedderConfig(backbone=CONFIGS["coatnet_micro"], image_size=64)).eval()
+    shape = EmbedderConfig(backbone=CONFIGS["coatnet_micro"], image_size=64, bent_lengths=True)
+    learned = EmbedderNetwork(shape).eval()
     network = with_energy_head(learned, image_size=32)
     assert network.backbone is learned.backbone and network.pooling is learned.pooling
     fit_head(network, [pictures()], HeadConfig(budget=40))
@@ -156,6 +157,9 @@ def test_configurations_without_the_choice_are_learned_ones():
     assert "dimension" not in values and EmbedderConfig.from_dict(values) == EmbedderConfig()
     energy = EmbedderConfig(dimension="energy")
     assert EmbedderConfig.from_dict(energy.to_dict()) == energy
+    assert "bent_lengths" not in values and EmbedderConfig(bent_lengths=True).to_dict()["bent_lengths"]
+    with pytest.raises(UsageError, match="^expected a dimension 'learned' where lengths are bent, got 'energy'$"):
+        EmbedderConfig(dimension="energy", bent_lengths=True)
 
 
 def test_what_cannot_be_fitted():

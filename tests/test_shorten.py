@@ -126,6 +126,34 @@ def test_lengths_follow_complexity_where_that_is_asked_for():
     assert correlation(predictor(ground().pooled).log(), ground().complexity) > 0.6
 
 
+def test_a_bent_predictor_draws_the_middle_together_and_keeps_the_order():
+    needs, dims = [], []
+    for bent in (False, True):
+        torch.manual_seed(0)
+        predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG, bent=bent)
+        shorten(predictor, ground(), replace(CONFIG, bend_at=(0.25, 0.75), bend=(1.0, 0.1, 1.0)))
+        needs.append(predictor.need(ground().pooled))
+        dims.append(predictor(ground().pooled))
+        assert dims[-1].mean().item() == pytest.approx(CONFIG.budget, abs=0.1)
+    # What the net says is the same but for where its level lies, so the order of lengths is.
+    torch.testing.assert_close(needs[0] - needs[0].mean(), needs[1] - needs[1].mean())
+    order = needs[0].argsort()
+    assert (dims[1][order].diff() >= -1e-3).all()
+    middles = [lengths[order][60:140].log().std() for lengths in dims]
+    assert middles[1] < 0.2 * middles[0]
+
+
+def test_what_was_bent_before_is_taught_anew_from_a_straight_line():
+    outcomes = []
+    for slopes in ((1.0, 1.0, 1.0), (5.0, 0.1, 5.0)):
+        torch.manual_seed(0)
+        predictor = DimensionPredictor(NUM_DIMS, min_dim=SHORT, max_dim=LONG, bent=True)
+        predictor.bend.slopes.copy_(torch.tensor(slopes))
+        shorten(predictor, ground(), CONFIG)
+        outcomes.append(predictor(ground().pooled))
+    assert torch.equal(*outcomes)
+
+
 def test_correlation_by_hand():
     a = torch.tensor([1.0, 2.0, 3.0])
     assert correlation(a, 5 - 2 * a).item() == pytest.approx(-1)
@@ -185,6 +213,10 @@ def test_settings_that_make_no_sense_are_refused():
         ShortenConfig(energy_spread=-1)
     with pytest.raises(UsageError, match=r"an energy_spread and an energy_weight of at least 0, got 1\.2, nan"):
         ShortenConfig(energy_weight=float("nan"))
+    with pytest.raises(UsageError, match=r"expected bend_at of two quantiles that rise within 0..1, got \(0.9, 0.1\)"):
+        ShortenConfig(bend_at=(0.9, 0.1))
+    with pytest.raises(UsageError, match=r"expected a bend of slopes above 0, which .*, got \(1.0, 0.0, 1.0\)"):
+        ShortenConfig(bend=(1.0, 0.0, 1.0))
     with pytest.raises(UsageError, match=r"expected budgets that rise from above 0, got \(90.0, 30.0\)"):
         ShortenConfig(budgets=(90.0, 30.0))
 

@@ -84,6 +84,7 @@ def with_energy_head(network: EmbedderNetwork, *, image_size: int | None = None)
     config = replace(
         network.config,
         dimension="energy",
+        bent_lengths=False,
         projection_hidden=0,
         image_size=image_size or network.config.image_size,
         token_dim=min(_TOKEN_DIM, network.backbone.num_channels),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import trange
 
-from retrieval.dimension import DimensionPredictor
+from retrieval.dimension import Bend, DimensionPredictor
 from retrieval.energy_dimension import EnergyDimension, fit_share
 from retrieval.errors import TrainingError, UsageError
 from retrieval.training.candidates import candidate_scores, length_grid
@@ -25,7 +25,8 @@ class ShortenConfig:
     those by energy.
     `budget`: the mean of `d` to keep, from both sides; each step works at one of `budgets`, a range, so that lengths
     are right when the budget is moved later. `complexity_weight` asks that log d correlate with log bits a pixel by
-    `complexity_correlation` at least.
+    `complexity_correlation` at least. In the end a predictor with a `Bend` gets the slopes `bend`: below, between and
+    above the quantiles `bend_at` of what it says of these pictures.
     `num_pictures`: how many of the pictures with labels, and of those without, to learn from at most; the time to find
     their candidates grows with its square.
     """
@@ -46,6 +47,8 @@ class ShortenConfig:
     terms: RankingTerms = field(default_factory=RankingTerms)
     complexity_weight: float = 10.0
     complexity_correlation: float = 0.45
+    bend_at: tuple[float, float] = (0.16, 0.97)
+    bend: tuple[float, float, float] = (1.3, 0.4, 2.0)
     num_candidates: int = 64
     num_pictures: int = 24_000
 
@@ -67,6 +70,10 @@ class ShortenConfig:
         if not (self.energy_spread >= 0 and self.energy_weight >= 0):
             got = f"{self.energy_spread}, {self.energy_weight}"
             raise UsageError(f"expected an energy_spread and an energy_weight of at least 0, got {got}")
+        if not 0 <= self.bend_at[0] < self.bend_at[1] <= 1:
+            raise UsageError(f"expected bend_at of two quantiles that rise within 0..1, got {self.bend_at}")
+        if not min(self.bend) > 0:
+            raise UsageError(f"expected a bend of slopes above 0, which keep the order of lengths, got {self.bend}")
         if self.num_pictures < 2:
             raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
 
@@ -109,7 +116,7 @@ def shorten(
     seed: int = 0,
     show_progress_bar: bool = False,
 ) -> None:
-    """Train `predictor` in place, its last layer anew, and shift it so that the mean of `d` is the budget.
+    """Train `predictor` in place, its last layer anew, bend and shift it so that the mean of `d` is the budget.
 
     Queries are uncut, documents are cut: a document that is cut too short loses its own queries, and one that
     intrudes on others' costs them their place, so the loss weighs both. Raises `TrainingError` where the loss, or what
@@ -120,6 +127,7 @@ def shorten(
     torch.manual_seed(seed)
     # A fresh predictor says one length for all, where correlation has no gradient to speak of but an infinite one.
     nn.init.normal_(predictor.net[-1].weight, std=1e-2)
+    _straighten(predictor)
     calibrate(predictor, ground.pooled, config.budget)
     predictor.train()
     by_energy_N = _log_dims_by_energy(predictor, ground, config)
@@ -142,6 +150,7 @@ def shorten(
         optimizer.step()
         schedule.step()
     predictor.eval()
+    _bend(predictor, ground.pooled, config)
     calibrate(predictor, ground.pooled, config.budget)
     with torch.no_grad():
         _refuse_broken("mean of the lengths", predictor(ground.pooled).mean(), "after the last step")
@@ -176,6 +185,24 @@ def _start_at(log_dims_N: torch.Tensor, predictor: DimensionPredictor, ground: G
     calibrate(predictor, ground.pooled, config.budget)
 
 
+def _straighten(predictor: DimensionPredictor) -> None:
+    if predictor.bend is not None:
+        predictor.bend.load_state_dict(Bend().state_dict())
+
+
+@torch.no_grad()
+def _bend(predictor: DimensionPredictor, pooled_NC: torch.Tensor, config: ShortenConfig) -> None:
+    """Draw the lengths between `bend_at` together and the outer ones apart, in place; their order stays.
+
+    What a picture loses by a few numbers too few, another does not gain by as many more: where pictures hardly differ
+    in what they need, they had better be of one length.
+    """
+    if predictor.bend is not None:
+        need_N = predictor.need(pooled_NC)
+        predictor.bend.knots.copy_(need_N.quantile(torch.tensor(config.bend_at, device=need_N.device)))
+        predictor.bend.slopes.copy_(torch.tensor(config.bend))
+
+
 def _annealed(
     predictor: DimensionPredictor, learning_rate: float, steps: int, config: ShortenConfig
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -201,14 +228,14 @@ def correlation(a_N: torch.Tensor, b_N: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def calibrate(predictor: DimensionPredictor, pooled_NC: torch.Tensor, budget: float) -> None:
-    """Shift the predictor's last bias so that the mean of `d` over `pooled_NC` is `budget`, in place.
+    """Shift the predictor's level so that the mean of `d` over `pooled_NC` is `budget`, in place.
 
-    Where no bias gives that mean, the mean comes as near as the ends of `d` allow.
+    Where no level gives that mean, the mean comes as near as the ends of `d` allow.
     """
-    bias = predictor.net[-1].bias
-    trained = bias.clone()
+    level = predictor.level
+    trained = level.clone()
     low, high = -20.0, 20.0
     for _ in range(40):
         shift = (low + high) / 2
-        bias.copy_(trained + shift)
+        level.copy_(trained + shift)
         low, high = (shift, high) if predictor(pooled_NC).mean() < budget else (low, shift)

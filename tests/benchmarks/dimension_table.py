@@ -171,7 +171,7 @@ def main() -> None:
             continue
         for seed in arguments.seeds:
             torch.manual_seed(seed)
-            predictors[recipe, seed] = DimensionPredictor(ground.pooled.shape[1])
+            predictors[recipe, seed] = DimensionPredictor(ground.pooled.shape[1], bent=True)
             # Smallest sufficient lengths are what they are, whatever the budget of a step.
             budgets = (base.budget, base.budget) if recipe == "ordinal" else base.budgets
             shorten(predictors[recipe, seed], ground, replace(base, recipe=recipe, budgets=budgets), seed=seed)
