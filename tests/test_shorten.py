@@ -1,5 +1,6 @@
 """The stage that teaches `d`, on vectors made so that it is known which of them need many numbers."""
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -214,8 +215,10 @@ def test_settings_that_make_no_sense_are_refused():
         ShortenConfig(energy_weight=float("nan"))
     with pytest.raises(UsageError, match=r"expected bend_at of two quantiles that rise within 0..1, got \(0.9, 0.1\)"):
         ShortenConfig(bend_at=(0.9, 0.1))
-    with pytest.raises(UsageError, match=r"expected a bend of slopes above 0, which .*, got \(1.0, 0.0, 1.0\)"):
-        ShortenConfig(bend=(1.0, 0.0, 1.0))
+    for slopes in ((1.0, 0.0, 1.0), (1.0, float("nan"), 1.0), (1.0, 1.0)):
+        message = "expected a bend of three slopes above 0, which keep lengths in order, got " + re.escape(str(slopes))
+        with pytest.raises(UsageError, match=message):
+            ShortenConfig(bend=slopes)
     with pytest.raises(UsageError, match=r"expected budgets that rise from above 0, got \(90.0, 30.0\)"):
         ShortenConfig(budgets=(90.0, 30.0))
 

@@ -72,8 +72,8 @@ class ShortenConfig:
             raise UsageError(f"expected an energy_spread and an energy_weight of at least 0, got {got}")
         if not 0 <= self.bend_at[0] < self.bend_at[1] <= 1:
             raise UsageError(f"expected bend_at of two quantiles that rise within 0..1, got {self.bend_at}")
-        if not min(self.bend) > 0:
-            raise UsageError(f"expected a bend of slopes above 0, which keep the order of lengths, got {self.bend}")
+        if len(self.bend) != 3 or not all(slope > 0 for slope in self.bend):
+            raise UsageError(f"expected a bend of three slopes above 0, which keep lengths in order, got {self.bend}")
         if self.num_pictures < 2:
             raise UsageError(f"expected at least 2 pictures to learn from, got {self.num_pictures}")
 
