@@ -47,8 +47,8 @@ class ShortenConfig:
     terms: RankingTerms = field(default_factory=RankingTerms)
     complexity_weight: float = 10.0
     complexity_correlation: float = 0.45
-    bend_at: tuple[float, float] = (0.16, 0.97)
-    bend: tuple[float, float, float] = (1.3, 0.4, 2.0)
+    bend_at: tuple[float, float] = (0.2, 0.97)
+    bend: tuple[float, float, float] = (1.3, 0.2, 1.5)
     num_candidates: int = 64
     num_pictures: int = 24_000
 
