@@ -53,7 +53,8 @@ def train_ranker(
         raise UsageError(f"expected {len(training)} shares above 0 that sum to 1, one for each set, got {shares}")
     if not validation or not all(bool((examples.num_relevant > 0).any()) for examples in validation):
         raise UsageError("expected validation queries to which something is relevant, got none; add pictures to find")
-    run = _Run(attention, torch.optim.AdamW(_parameter_groups(attention, config), lr=config.learning_rate))
+    trained = _trained_parameters(attention, config.parts)
+    run = _Run(attention, torch.optim.AdamW(_parameter_groups(trained, config), lr=config.learning_rate))
     identity = {
         "settings": config.to_dict() | {"shares": shares},
         "weights to start from": checkpoints.digest_of_weights(attention),
@@ -100,8 +101,8 @@ def train_ranker(
                 loss = _loss_of_step(attention, training, shares, config, step, loss_of)
                 sum_of_losses += checkpoints.finite("loss", loss, step, out)
                 run.optimizer.zero_grad()
-                loss.backward()
-                gradient = nn.utils.clip_grad_norm_(attention.parameters(), config.clip_norm)
+                loss.backward(inputs=trained)
+                gradient = nn.utils.clip_grad_norm_(trained, config.clip_norm)
                 checkpoints.finite("gradient", gradient, step, out)
                 for group in run.optimizer.param_groups:
                     group["lr"] = rate(step)
@@ -185,8 +186,17 @@ def _loss_of_step(
     return loss
 
 
-def _parameter_groups(attention: nn.Module, config: RankerTrainConfig) -> list[dict]:
+def _trained_parameters(attention: nn.Module, parts: Sequence[str]) -> list[nn.Parameter]:
+    """Those of the parts that are named, or all; raises `UsageError` for a name that the layer does not have."""
+    own = dict(attention.named_children())
+    if strangers := set(parts) - own.keys():
+        raise UsageError(f"expected parts among {', '.join(own)}, got {', '.join(sorted(strangers))}")
+    modules = [own[part] for part in parts] or [attention]
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+def _parameter_groups(trained: list[nn.Parameter], config: RankerTrainConfig) -> list[dict]:
     """Weights that multiply are decayed; biases, norms and scales are not."""
-    decayed = [parameter for parameter in attention.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in attention.parameters() if parameter.ndim <= 1]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
     return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]

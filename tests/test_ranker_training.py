@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -122,6 +123,12 @@ def origin_of(ranker: Path) -> tuple[str | None, str | None]:
     return notes["init"], notes["init_weights"]
 
 
+def recipe_of(ranker: Path, settings: Iterable[str]) -> dict:
+    """Some settings of the training it had."""
+    recipe = json.loads((ranker / "config.json").read_text())["notes"]["recipe"]
+    return {name: recipe[name] for name in settings}
+
+
 def test_other_sources_to_validate_on(spyglass, folders, model, tmp_path):
     broken = folders.parent / "more"
     (broken / "violet").mkdir(parents=True)
@@ -227,6 +234,16 @@ def test_a_ranker_of_ones_own_is_kept_in_the_index(spyglass, judged, folders, mo
     assert origin_of(tmp_path / "both")[0] == "ann"
     assert json.loads(text)["queries"]["training"] == 12 + 10  # two of four colours; four of five judged queries
     assert Index.open(judged).verify() == [] and Index.open(judged).info()["rankers"] == ["ann"]
+    # From a fresh ranker everything learns; from one that was trained, what it weighs, unless asked for otherwise.
+    whole = {"parts": [], "loss": "pairwise", "learning_rate": 0.003}
+    assert recipe_of(place, whole) == whole
+    linear = {"parts": ["weigh"], "loss": "smooth_ap", "learning_rate": 0.3}
+    assert recipe_of(tmp_path / "both", linear) == linear
+    before, after = (Ranker.load(folder).attention.state_dict() for folder in (place, tmp_path / "both"))
+    assert {name for name, value in after.items() if not torch.equal(value, before[name])} <= {"weigh.weight"}
+    asked = ["--feedback", judged, "--init", "ann", "--out", tmp_path / "all", *SHORT]
+    assert spyglass(*asked, "--parts", "all", "--loss", "margin", "--learning-rate", "0.01")[0] == 0
+    assert recipe_of(tmp_path / "all", whole) == {"parts": [], "loss": "margin", "learning_rate": 0.01}
 
 
 def test_another_model_than_the_indexs(spyglass, judged, tmp_path):
@@ -245,6 +262,7 @@ def test_another_model_than_the_indexs(spyglass, judged, tmp_path):
         ("--data {data} --out r --user ann", "expected --feedback beside --user and --name, got none"),
         ("--data {data} --out r --steps 5", "expected --joint beside --steps and --epochs 0, got a frozen embedder"),
         ("--feedback {index} --joint --out r", "expected --joint with --data alone"),
+        ("--data {data} --joint --parts all --out r", "expected --joint, which trains all there is, without --parts"),
         ("--feedback {index} --name ../ann", "expected a --name of letters, digits"),
         (
             "--feedback {index} --name default",

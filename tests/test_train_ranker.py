@@ -141,6 +141,24 @@ def test_several_sets_share_each_step(sets, tmp_path):
     assert relevance_of(attention, judged).shape == (3, 12)
 
 
+def test_parts_learn_while_the_others_stay(sets, tmp_path):
+    config = replace(SHORT, loss="smooth_ap", epochs=1, learning_rate=0.1, parts=("weigh",))
+    trained, start = train_ranker(fresh(), *sets, config, tmp_path), fresh()
+    moved = {name for name, value in trained.state_dict().items() if not torch.equal(value, start.state_dict()[name])}
+    assert moved == {"weigh.weight"}
+    lines = logged(tmp_path)
+    assert lines[1]["val_map_at_100"] > lines[0]["val_map_at_100"]
+    # The gradient that is clipped is theirs alone, as if there were no others.
+    frozen = fresh()
+    for name, parameter in frozen.named_parameters():
+        parameter.requires_grad_(name == "weigh.weight")
+    by_hand = train_ranker(frozen, *sets, replace(config, parts=("weigh",)), tmp_path / "by-hand")
+    assert same(trained, by_hand)
+    names = "global_match, token_match, context, metadata_match, weigh, embed, layers, correct"
+    with pytest.raises(UsageError, match=f"expected parts among {names}, got attention"):
+        train_ranker(fresh(), *sets, replace(config, parts=("weigh", "attention")), tmp_path / "other")
+
+
 def test_all_examples_come_up_before_one_returns():
     shown = torch.cat([drawn(7, 3, step, seed=5) for step in range(14)])
     assert all(sorted(shown[start : start + 7].tolist()) == list(range(7)) for start in range(0, 42, 7))

@@ -292,8 +292,10 @@ def test_the_command_line_of_a_training(tmp_path):
     assert line[:4] == ["train", "ranker", "--data", "/pictures"]
     assert line[4:] == [
         *("--feedback", str(tmp_path), "--name", "mine", "--out", str(tmp_path / "out"), "--epochs", "3"),
-        *("--candidates", "100", "--learning-rate", "0.003", "--device", "cpu", "--json"),
+        *("--candidates", "100", "--device", "cpu", "--json"),
     ]
+    asked = TrainingOptions(name="mine", learning_rate=0.01).arguments(tmp_path, tmp_path / "out", "cpu")
+    assert asked[-3:] == ["--learning-rate", "0.01", "--json"]
 
 
 def test_a_crop_is_of_the_upright_picture(workbench):

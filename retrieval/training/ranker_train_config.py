@@ -14,7 +14,8 @@ class RankerTrainConfig:
     `batch_size`: queries a step, in equal shares from each set of examples. `num_candidates`: the most of a query's
     candidates that a step looks at, drawn at random where there are more. `queries_per_epoch`: how many queries an
     epoch shows; all that teach, when left out. `warmup`: the share of all steps in which the learning rate rises.
-    `patience`: epochs without a better validation mAP after which training stops.
+    `patience`: epochs without a better validation mAP after which training stops. `parts`: the names of the layer's
+    parts that are trained while the others stay, such as `("weigh",)`; all of them, when empty.
     """
 
     loss: str = "pairwise"
@@ -27,6 +28,7 @@ class RankerTrainConfig:
     warmup: float = 0.05
     clip_norm: float = 1.0
     patience: int = 4
+    parts: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self):

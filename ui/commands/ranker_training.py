@@ -1,5 +1,7 @@
 """The command `train ranker`: what it takes, and what is checked before anything slow begins."""
 
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,17 @@ from ui.options import AsJson, Device, OnDevice
 
 PER_CLASS = (60, 20, 8)
 """Pictures of a class in the thinned galleries that a ranker also learns in, unless other numbers are asked for."""
+
+
+class Parts(StrEnum):
+    """What of a ranker learns."""
+
+    linear = "linear"
+    all = "all"
+
+
+LINEAR = {"parts": ("weigh",), "loss": "smooth_ap", "learning_rate": 0.3}
+"""How linear parts are trained: what a few people said makes a ranker forget less of labels than if all of it moves."""
 
 
 def ranker(
@@ -65,7 +78,21 @@ def ranker(
     ] = None,
     joint: Annotated[bool, typer.Option("--joint", help="Train embedder and ranker end to end, into --out.")] = False,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps of --joint.  [default: 2000]")] = None,
-    loss: Annotated[str, typer.Option("--loss", help="pairwise, listwise, margin or smooth_ap.")] = "pairwise",
+    parts: Annotated[
+        Parts | None,
+        typer.Option(
+            "--parts",
+            help="What learns: the linear weights of all that is compared, or all of the ranker.  "
+            "[default: linear where --feedback starts from a ranker, else all]",
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            help="pairwise, listwise, margin or smooth_ap.  [default: smooth_ap of linear parts, else pairwise]",
+        ),
+    ] = None,
     epochs: Annotated[
         int, typer.Option("--epochs", min=0, help="At most, on the frozen embedder; 0 only after --joint.")
     ] = 12,
@@ -83,7 +110,12 @@ def ranker(
         ),
     ] = None,
     candidates: Annotated[int, typer.Option("--candidates", min=2, help="Of each query, by similarity.")] = 100,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The ranker's, after warm-up.")] = 3e-3,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate", help="The ranker's, after warm-up.  [default: 0.3 of linear parts, else 0.003]"
+        ),
+    ] = None,
     token_bytes: Annotated[
         int, typer.Option("--token-bytes", help="How much the local tokens of a picture may take.")
     ] = 1024,
@@ -125,6 +157,8 @@ def ranker(
         raise UsageError("expected --joint beside --steps and --epochs 0, got a frozen embedder; leave them out")
     if init is not None and (number or category):
         raise UsageError("expected --init alone, which brings the columns it reads; leave --number and --category out")
+    if joint and parts is not None:
+        raise UsageError("expected --joint, which trains all there is, without --parts; leave one out")
     if not data and (number or category or validation_data):
         raise UsageError("expected --data beside --number, --category and --validation-data, got none")
     if name is None:
@@ -150,20 +184,25 @@ def ranker(
         judged_share=judged_share,
         per_class=[number for number in per_class or () if number] if per_class else PER_CLASS,
     )
+    chosen = {"loss": loss, "learning_rate": learning_rate}
+    chosen = {option: value for option, value in chosen.items() if value is not None}
     config = RankerTrainConfig(
-        loss=loss,
+        **chosen,
         epochs=max(1, epochs),
         batch_size=batch_size,
         num_candidates=candidates,
         queries_per_epoch=queries_per_epoch,
-        learning_rate=learning_rate,
         # What people say costs labels at first, before it wins anything: too early to stop.
         patience=RankerTrainConfig.patience if feedback is None else max(1, epochs),
         seed=seed,
     )
     attention, notes = ranker_run.start_of(sources, init, numbers=number or [], categories=category or [], seed=seed)
+    if parts is None:
+        parts = Parts.linear if feedback is not None and notes["init"] is not None else Parts.all
+    if parts is Parts.linear:
+        config = replace(config, **LINEAR | chosen)
     if joint:
-        together = ranker_run.joint_config(sources, steps=2000 if steps is None else steps, loss=loss, seed=seed)
+        together = ranker_run.joint_config(sources, steps=2000 if steps is None else steps, loss=config.loss, seed=seed)
         embedder, attention = ranker_run.train_both(sources, attention, together, out)
         config = config if epochs else None
         report = ranker_run.train_frozen(sources, embedder, attention, config, out / "ranker", notes=notes)

@@ -19,7 +19,7 @@ class TrainingOptions:
     data: str = ""
     epochs: int = 12
     num_candidates: int = 100
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None
 
     def arguments(self, index: Path, out: Path, device: str, model: str | None = None) -> list[str]:
         """The command line after `spyglass`; logs go to the folder `out`, the ranker into the index."""
@@ -31,9 +31,10 @@ class TrainingOptions:
             "--out": out,
             "--epochs": self.epochs,
             "--candidates": self.num_candidates,
-            "--learning-rate": self.learning_rate,
             "--device": device,
         }
+        if self.learning_rate is not None:
+            options["--learning-rate"] = self.learning_rate
         return [
             "train",
             "ranker",

@@ -77,7 +77,9 @@ def _show_form(workbench: Workbench) -> None:
         with st.expander("Settings"):
             epochs = st.number_input("Epochs, at most", 1, 200, 12)
             candidates = st.number_input("Candidates of each query", 2, 1000, 100)
-            rate = st.number_input("Learning rate", 1e-5, 1e-1, 3e-3, format="%.5f", step=1e-3)
+            rate = st.number_input(
+                "Learning rate", 1e-5, 10.0, None, format="%.5f", step=1e-3, placeholder="as the command has it"
+            )
         if st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:", disabled=is_busy):
             if not re.fullmatch(NAME, name) or name == DEFAULT:
                 st.warning(f"Expected a name of letters and digits, other than {DEFAULT!r}.", icon=":material/error:")
