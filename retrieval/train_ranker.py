@@ -1,4 +1,4 @@
-"""Training the ranker on a frozen embedder: lists of candidates in, the weights that validated best out."""
+"""Training the ranker on a frozen embedder: lists of candidates in, the weights that proved best out."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -40,11 +40,12 @@ def train_ranker(
 ) -> nn.Module:
     """Train a scoring layer such as `RelevanceAttention`, in place; it ends with the weights that validated best.
 
-    Of several sets of examples each has its part of `shares`, which sum to 1, in every step and in the loss, or an
-    equal one; in the validation all are equal. The weights that it comes with count too (epoch 0): what is returned is
-    never worse on `validation` than those. Goes on from the checkpoint in `out` where there is one, and ends with the
-    same weights as an unbroken run. `out` receives checkpoint.pt, log.jsonl and TensorBoard events; `report` is called
-    with each line of the log. Returned on the CPU, ready for use. Raises `UsageError` where nothing teaches,
+    Or with those of the last epoch, where the settings ask for them (`keep_end`). Of several sets of examples each has
+    its part of `shares`, which sum to 1, in every step and in the loss, or an equal one; in the validation all are
+    equal. The weights that it comes with count too (epoch 0): what is returned is never worse on `validation` than
+    those. Goes on from the checkpoint in `out` where there is one, and ends with the same weights as an unbroken run.
+    `out` receives checkpoint.pt, log.jsonl and TensorBoard events; `report` is called with each line of the log.
+    Returned on the CPU, ready for use. Raises `UsageError` where nothing teaches, or a part is none of the layer's,
     `TrainingError` when a number is none, or the checkpoint is of another run.
     """
     training, validation = _teaching(training), as_sets(validation)
@@ -78,8 +79,8 @@ def train_ranker(
         step = epoch * steps_per_epoch
         figures |= validate_ranker(attention, validation, loss_of)
         checkpoints.finite("validation loss", torch.tensor(figures["val_loss"]), step, out)
-        run.take(epoch, figures["val_map_at_100"])
-        log.line(epoch=epoch, step=step, **figures)
+        run.take(figures["val_map_at_100"], config)
+        log.line(epoch=epoch, step=step, kept_epoch=run.kept_epoch, **figures)
         for name, value in figures.items():
             log.number(f"ranker/{name}", value, step)
         run.save(out / "checkpoint.pt", identity)
@@ -94,7 +95,7 @@ def train_ranker(
     ):
         if run.epoch < 0:
             close(0, log)
-        while run.epoch < config.epochs and run.epoch - run.best_epoch < config.patience:
+        while run.epoch < config.epochs and run.epoch - run.kept_epoch < config.patience:
             attention.train()
             sum_of_losses = 0.0
             for step in range(run.epoch * steps_per_epoch, (run.epoch + 1) * steps_per_epoch):
@@ -109,7 +110,7 @@ def train_ranker(
                 run.optimizer.step()
                 bar.update()
             close(run.epoch + 1, log, loss=sum_of_losses / steps_per_epoch)
-    attention.load_state_dict(run.best)
+    attention.load_state_dict(run.kept)
     return attention.cpu().eval()
 
 
@@ -119,17 +120,20 @@ class _Run:
 
     attention: nn.Module
     optimizer: torch.optim.Optimizer
-    epoch: int = -1
-    best_epoch: int = 0
-    best_map: float = float("-inf")
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    maps: list[float] = field(default_factory=list)
+    kept_epoch: int = 0
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def take(self, epoch: int, map_at_100: float) -> None:
-        """Note that an epoch is over, and keep its weights if they are the best so far."""
-        self.epoch = epoch
-        if map_at_100 > self.best_map:
-            self.best_epoch, self.best_map = epoch, map_at_100
-            self.best = {name: value.detach().cpu().clone() for name, value in self.attention.state_dict().items()}
+    @property
+    def epoch(self) -> int:
+        return len(self.maps) - 1
+
+    def take(self, map_at_100: float, config: RankerTrainConfig) -> None:
+        """Note that an epoch is over, and keep its weights if they are to be kept."""
+        self.maps.append(map_at_100)
+        self.kept_epoch = config.kept_epoch(self.maps)
+        if self.kept_epoch == self.epoch:
+            self.kept = {name: value.detach().cpu().clone() for name, value in self.attention.state_dict().items()}
 
     def to(self, device: torch.device) -> None:
         self.attention.to(device)
@@ -138,7 +142,7 @@ class _Run:
 
     def save(self, path: Path, identity: dict) -> None:
         state = {"attention": self.attention.state_dict(), "optimizer": self.optimizer.state_dict(), **identity}
-        own = {name: getattr(self, name) for name in ("epoch", "best_epoch", "best_map", "best")}
+        own = {name: getattr(self, name) for name in _KEPT}
         checkpoints.save_atomically(state | own, path)
 
     def load(self, path: Path, identity: dict) -> None:
@@ -149,8 +153,12 @@ class _Run:
         checkpoints.refuse_other(path, saved, identity)
         self.attention.load_state_dict(saved["attention"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        for name in ("epoch", "best_epoch", "best_map", "best"):
+        for name in _KEPT:
             setattr(self, name, saved[name])
+
+
+_KEPT = ("maps", "kept_epoch", "kept")
+"""What a checkpoint holds of a run beside the weights and the optimizer."""
 
 
 def _teaching(training: Sets) -> list[RankingExamples]:

@@ -22,7 +22,7 @@ from retrieval.ranker_weights import Ranker
 from retrieval.reranking.metadata import MetadataColumns
 from retrieval.training.checkpoints import digest_of_weights
 from ui.commands.ranker_report import RankerReport
-from ui.pictures.learning_curve import best_row, draw_learning_curve
+from ui.pictures.learning_curve import draw_learning_curve, kept_row
 
 SHORT = "--epochs 2 --batch-size 8 --candidates 8 --token-bytes 16 --device cpu".split()
 NUM_EACH = 6
@@ -235,15 +235,15 @@ def test_a_ranker_of_ones_own_is_kept_in_the_index(spyglass, judged, folders, mo
     assert json.loads(text)["queries"]["training"] == 12 + 10  # two of four colours; four of five judged queries
     assert Index.open(judged).verify() == [] and Index.open(judged).info()["rankers"] == ["ann"]
     # From a fresh ranker everything learns; from one that was trained, what it weighs, unless asked for otherwise.
-    whole = {"parts": [], "loss": "pairwise", "learning_rate": 0.003}
+    whole = {"parts": [], "loss": "pairwise", "learning_rate": 0.003, "keep_end": False}
     assert recipe_of(place, whole) == whole
-    linear = {"parts": ["weigh"], "loss": "smooth_ap", "learning_rate": 0.3}
+    linear = {"parts": ["weigh"], "loss": "smooth_ap", "learning_rate": 0.3, "keep_end": True}
     assert recipe_of(tmp_path / "both", linear) == linear
     before, after = (Ranker.load(folder).attention.state_dict() for folder in (place, tmp_path / "both"))
     assert {name for name, value in after.items() if not torch.equal(value, before[name])} <= {"weigh.weight"}
     asked = ["--feedback", judged, "--init", "ann", "--out", tmp_path / "all", *SHORT]
     assert spyglass(*asked, "--parts", "all", "--loss", "margin", "--learning-rate", "0.01")[0] == 0
-    assert recipe_of(tmp_path / "all", whole) == {"parts": [], "loss": "margin", "learning_rate": 0.01}
+    assert recipe_of(tmp_path / "all", whole) == whole | {"loss": "margin", "learning_rate": 0.01}
 
 
 def test_another_model_than_the_indexs(spyglass, judged, tmp_path):
@@ -290,7 +290,8 @@ def test_a_learning_curve():
         {"epoch": e, "loss": 0.6 - e / 50, "val_loss": 0.65, "val_map_at_100": 30 + e % 3, "val_recall_at_1": 50.0}
         for e in range(1, 6)
     ]
-    assert best_row(rows)["epoch"] == 2 and best_row([{"epoch": 0}]) is None
+    assert kept_row(rows)["epoch"] == 2 and kept_row([{"epoch": 0}]) is None
+    assert kept_row([*rows[:-1], rows[-1] | {"kept_epoch": 1}])["epoch"] == 1
     picture = draw_learning_curve(rows, title="A run", similarity={"map_at_100": 29.0, "recall_at_1": 51.0})
     assert picture.mode == "RGB" and len(picture.getcolors(1 << 24)) > 100
     assert draw_learning_curve(rows[:1], title="Begun").size == picture.size

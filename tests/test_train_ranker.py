@@ -141,6 +141,32 @@ def test_several_sets_share_each_step(sets, tmp_path):
     assert relevance_of(attention, judged).shape == (3, 12)
 
 
+@pytest.mark.parametrize(
+    ("maps", "kept"),
+    [
+        ([50.0], 0),
+        ([50.0, 53.0, 51.0], 1),  # the run goes on
+        ([50.0, 53.0, 51.0, 50.0], 3),
+        ([50.0, 53.0, 51.0, 49.9], 1),
+        ([50.0, 49.0, 50.0, 49.9], 0),
+    ],
+)
+def test_the_end_of_a_run_is_kept_where_that_is_asked_for(maps, kept):
+    assert replace(SHORT, keep_end=True).kept_epoch(maps) == kept
+    assert SHORT.kept_epoch(maps) == maps.index(max(maps))
+
+
+def test_a_run_that_keeps_its_end(sets, tmp_path):
+    config = replace(SHORT, learning_rate=0.1, keep_end=True)  # too fast to end where it was best
+    trained = train_ranker(fresh(), *sets, config, tmp_path / "end")
+    lines = logged(tmp_path / "end")
+    maps = [line["val_map_at_100"] for line in lines]
+    assert maps[0] <= maps[3] < max(maps) and [line["kept_epoch"] for line in lines][-1] == 3
+    assert validate_ranker(trained, sets[1])["val_map_at_100"] == pytest.approx(maps[3], abs=1e-3)
+    # From its checkpoint it is the same.
+    assert same(train_ranker(fresh(), *sets, config, tmp_path / "end"), trained)
+
+
 def test_parts_learn_while_the_others_stay(sets, tmp_path):
     config = replace(SHORT, loss="smooth_ap", epochs=1, learning_rate=0.1, parts=("weigh",))
     trained, start = train_ranker(fresh(), *sets, config, tmp_path), fresh()

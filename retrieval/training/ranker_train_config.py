@@ -1,5 +1,6 @@
 """The settings of a training run of the ranker."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from retrieval.errors import UsageError
@@ -15,7 +16,8 @@ class RankerTrainConfig:
     candidates that a step looks at, drawn at random where there are more. `queries_per_epoch`: how many queries an
     epoch shows; all that teach, when left out. `warmup`: the share of all steps in which the learning rate rises.
     `patience`: epochs without a better validation mAP after which training stops. `parts`: the names of the layer's
-    parts that are trained while the others stay, such as `("weigh",)`; all of them, when empty.
+    parts that are trained while the others stay, such as `("weigh",)`; all of them, when empty. `keep_end`: the weights
+    of the last epoch are kept, unless they validate worse than those training started from; else the best epoch's.
     """
 
     loss: str = "pairwise"
@@ -29,6 +31,7 @@ class RankerTrainConfig:
     clip_norm: float = 1.0
     patience: int = 4
     parts: tuple[str, ...] = ()
+    keep_end: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -46,6 +49,13 @@ class RankerTrainConfig:
             raise UsageError(f"expected a learning_rate above 0, got {self.learning_rate}")
         if not 0 <= self.warmup < 1:
             raise UsageError(f"expected a warmup in [0, 1), the share of all steps, got {self.warmup}")
+
+    def kept_epoch(self, maps: Sequence[float]) -> int:
+        """Whose weights are kept, by the validation mAP before training and after each epoch so far."""
+        end = len(maps) - 1
+        if self.keep_end and end == self.epochs and maps[end] >= maps[0]:
+            return end
+        return max(range(len(maps)), key=maps.__getitem__)
 
     def to_dict(self) -> dict:
         """Plain values, for checkpoints and config.json."""

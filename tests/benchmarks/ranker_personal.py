@@ -4,9 +4,9 @@
 
 DATA holds mini-imagenet. Metadata: each class belongs to one of eight departments, and four in five pictures say
 which; then the same column shuffled. People: a user for whom pictures are alike that have the same colour (one of six
-clusters of mean Lab colours), whatever they show, judges ten of the candidates of each of 50 queries; the ranker is
-fine-tuned on those, three tenths of each step, and on labels. Once with the mean colour as three metadata columns, once
-without. `--on val` is for choosing what share of a step they have.
+clusters of mean Lab colours), whatever they show, judges ten of the candidates of each of 50 queries; what the ranker
+weighs is tuned on those, a good third of each step, and on labels. Once with the mean colour as three metadata columns,
+once without. `--on val` is for choosing what share of a step they have, `--user` for other queries and judgments.
 """
 
 import argparse
@@ -32,11 +32,12 @@ from retrieval.train_ranker import train_ranker
 from retrieval.training.ranker_examples import RankingExamples
 from retrieval.training.ranker_train_config import RankerTrainConfig
 from retrieval.training.rerank_metrics import average_precision, similarities
+from ui.commands.ranker_training import JUDGED_SHARE, LINEAR
 
 COLOURS = ("lightness", "redness", "yellowness")
 NUM_DEPARTMENTS = 8
 JUDGED_QUERIES, JUDGED_EACH = 50, 10
-TUNING = {"queries_per_epoch": 640, "batch_size": 64, "epochs": 12, "patience": 12}
+TUNING = LINEAR | {"queries_per_epoch": 640, "batch_size": 64, "epochs": 12, "patience": 12}
 
 
 def colours_of(data: Path, name: str, image_size: int, cache: Path) -> np.ndarray:
@@ -80,7 +81,7 @@ def precision(attention: torch.nn.Module | None, examples: RankingExamples) -> n
     return values[examples.num_relevant > 0].numpy()
 
 
-def judged_by_user(examples: RankingExamples, seed: int = 0) -> tuple[RankingExamples, Judgments]:
+def judged_by_user(examples: RankingExamples, seed: int) -> tuple[RankingExamples, Judgments]:
     """Ten judged candidates a query, as a user would record them, and all of them as judgments."""
     drawn = torch.rand(examples.candidates.shape, generator=torch.Generator().manual_seed(seed)).argsort(1)
     counts = torch.zeros_like(examples.relevant).scatter(1, drawn[:, :JUDGED_EACH], True)
@@ -117,7 +118,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--tune", type=json.loads, default={}, help="settings of the fine-tuning, as JSON")
-    parser.add_argument("--judged-share", type=float, default=0.3, help="of each step of the fine-tuning")
+    parser.add_argument("--judged-share", type=float, default=JUDGED_SHARE, help="of each step of the fine-tuning")
+    parser.add_argument(
+        "--user", type=int, default=0, help="the seed of whom is asked, for what, and of what they judge"
+    )
     parser.add_argument("--only", nargs="+", default=["metadata", "people"])
     parser.add_argument("--on", choices=["val", "test"], default="test", help="whose pictures are asked for")
     arguments = parser.parse_args()
@@ -127,7 +131,7 @@ def main() -> None:
         name: Found.search(*embed(embedder, arguments.data, name, arguments.cache)) for name in ("train", "val", "test")
     }
     on = arguments.on
-    asked = torch.randperm(len(sets[on].examples), generator=torch.Generator().manual_seed(0))
+    asked = torch.randperm(len(sets[on].examples), generator=torch.Generator().manual_seed(arguments.user))
     judged, unseen = asked[:JUDGED_QUERIES], asked[JUDGED_QUERIES : JUDGED_QUERIES + 1000]
     config = RankerTrainConfig(loss="smooth_ap", queries_per_epoch=2400, epochs=arguments.epochs)
 
@@ -174,7 +178,7 @@ def main() -> None:
             "with colour columns": with_colour,
             "embedding alone": (plain, plain_lists),
         }.items():
-            told, judgments = judged_by_user(under(lists[on].take(judged), notion))
+            told, judgments = judged_by_user(under(lists[on].take(judged), notion), arguments.user)
             asks = with_feedback(under(lists[on].take(unseen), notion), judgments)
             by_label = lists[on].take(unseen)
             is_held = torch.arange(len(told)) % 5 == 0
@@ -184,7 +188,8 @@ def main() -> None:
                 [told.take(is_held), lists["val"].take(torch.arange(0, len(lists["val"]), 16))],
                 config=RankerTrainConfig(**TUNING | arguments.tune),
                 shares=[arguments.judged_share, 1 - arguments.judged_share],
-                out=arguments.cache / f"tuned-{name.replace(' ', '-')}-{on}-{arguments.judged_share:g}",
+                out=arguments.cache
+                / f"tuned-{name.replace(' ', '-')}-{on}-{arguments.judged_share:g}-{arguments.user}",
                 report=print,
             )
             before, labels_before = precision(base, under(by_label, notion)), precision(base, by_label)

@@ -104,16 +104,16 @@ def train_frozen(
             show_progress_bar=shows_bars(),
         )
         rows = _log(out)
-    best = learning_curve.best_row(rows)
+    kept = learning_curve.kept_row(rows)
     report = RankerReport(
         ranker=keep_in or out,
         embedder=embedder.fingerprint,
-        best_epoch=best["epoch"],
+        best_epoch=kept["epoch"],
         num_epochs=rows[-1]["epoch"],
         num_queries=(sum(map(len, training)), sum(map(len, validation))),
         similarity=similarity,
         before=_measures(rows[0]),
-        after=_measures(best),
+        after=_measures(kept),
         num_skipped=sources.num_skipped,
     )
     figures = {"similarity": report.similarity, "before": report.before, "after": report.after}
@@ -181,12 +181,12 @@ def train_both(
     )
     rows = _log(out)
     learning_curve.save(out / CURVE, rows, title="What embedder and ranker learn together, round by round")
-    best = learning_curve.best_row(rows)
+    kept = learning_curve.kept_row(rows)
     notes = {
         "data": [Path(source).name for source in sources.data],
         "init": start.name,
-        "recipe": {"command": "train ranker --joint", "steps": best["step"], "seed": config.seed},
-        "validation": _measures(best),
+        "recipe": {"command": "train ranker --joint", "steps": kept["step"], "seed": config.seed},
+        "validation": _measures(kept),
     }
     Embedder(network, device="cpu").save(out, notes=notes)
     return Embedder.load(out, device=device), attention

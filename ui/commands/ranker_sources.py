@@ -47,7 +47,7 @@ class RankerSources:
     num_candidates: int
     token_bytes: int
     device: Device
-    judged_share: float = 0.3
+    judged_share: float
     per_class: Sequence[int] = ()
     num_skipped: int = 0
 

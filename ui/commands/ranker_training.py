@@ -17,6 +17,10 @@ PER_CLASS = (60, 20, 8)
 """Pictures of a class in the thinned galleries that a ranker also learns in, unless other numbers are asked for."""
 
 
+JUDGED_SHARE = 0.35
+"""Of each step, where labels have the rest: more of it wins more of a notion, and forgets more of labels."""
+
+
 class Parts(StrEnum):
     """What of a ranker learns."""
 
@@ -24,8 +28,8 @@ class Parts(StrEnum):
     all = "all"
 
 
-LINEAR = {"parts": ("weigh",), "loss": "smooth_ap", "learning_rate": 0.3}
-"""How linear parts are trained: what a few people said makes a ranker forget less of labels than if all of it moves."""
+LINEAR = {"parts": ("weigh",), "loss": "smooth_ap", "learning_rate": 0.3, "keep_end": True}
+"""How linear parts are trained. A few judged queries tell epochs apart by chance: the end of the run is kept."""
 
 
 def ranker(
@@ -67,7 +71,7 @@ def ranker(
     judged_share: Annotated[
         float,
         typer.Option("--judged-share", min=0.01, max=0.99, help="Of each step, where there is --data as well."),
-    ] = 0.3,
+    ] = JUDGED_SHARE,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Keep the ranker in the --feedback index, under this name."),

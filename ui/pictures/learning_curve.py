@@ -41,19 +41,24 @@ def draw_learning_curve(
     sheet = Image.new("RGB", (width * SCALE, height * SCALE), PAGE)
     pen = Pen(ImageDraw.Draw(sheet))
     pen.text((_MARGIN, _MARGIN + 24), fitted(title, 28, width - 2 * _MARGIN), INK, 28)
-    best = best_row(rows)
-    kept = f"the weights of epoch {best['epoch']:g} are kept: mAP@100 {best['val_map_at_100']:.2f} %" if best else ""
-    pen.text((_MARGIN, _MARGIN + 52), fitted(kept, 15, width - 2 * _MARGIN), SOFT_INK, 15)
+    kept = kept_row(rows)
+    said = f"the weights of epoch {kept['epoch']:g} are kept: mAP@100 {kept['val_map_at_100']:.2f} %" if kept else ""
+    pen.text((_MARGIN, _MARGIN + 52), fitted(said, 15, width - 2 * _MARGIN), SOFT_INK, 15)
     for place, (heading, explanation, names) in enumerate(_PANELS):
         left, top = _MARGIN + place * (_PANEL + _GAP), _MARGIN + _HEADER
         pen.panel((left, top, left + _PANEL, top + _PLOT), heading, explanation)
         level = (similarity or {}).get(next(iter(names)).removeprefix("val_"))
-        _draw_panel(pen, rows, names, best, level, (left, top))
+        _draw_panel(pen, rows, names, kept, level, (left, top))
     return sheet.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def best_row(rows: Sequence[Row]) -> Row | None:
-    """The first row with the highest validation mAP: that of the weights that are kept; None where none has one."""
+def kept_row(rows: Sequence[Row]) -> Row | None:
+    """That of the weights that are kept: as the last row says, or the first with the highest validation mAP.
+
+    None where no row has one.
+    """
+    if rows and "kept_epoch" in rows[-1]:
+        return next(row for row in rows if row["epoch"] == rows[-1]["kept_epoch"])
     return max(
         (row for row in rows if "val_map_at_100" in row),
         key=lambda row: (row["val_map_at_100"], -row["epoch"]),
@@ -65,7 +70,7 @@ def _draw_panel(
     pen: Pen,
     rows: Sequence[Row],
     names: Mapping[str, str],
-    best: Row | None,
+    kept: Row | None,
     level: float | None,
     corner: tuple[float, float],
 ) -> None:
@@ -95,5 +100,5 @@ def _draw_panel(
             pen.mark("disc", place, 3, colour)
         if line:
             pen.text((line[-1][0], line[-1][1] - 10), label, colour, 13, "rs")
-        if best is not None and name in best:
-            pen.mark("diamond", axes.place(best["epoch"], best[name]), 6.5, colour)
+        if kept is not None and name in kept:
+            pen.mark("diamond", axes.place(kept["epoch"], kept[name]), 6.5, colour)
