@@ -195,12 +195,12 @@ def _loss_of_step(
 
 
 def _trained_parameters(attention: nn.Module, parts: Sequence[str]) -> list[nn.Parameter]:
-    """Those of the parts that are named, or all; raises `UsageError` for a name that the layer does not have."""
+    """Those of the parts that are named, or all, but for frozen ones; raises `UsageError` for a name that is none."""
     own = dict(attention.named_children())
     if strangers := set(parts) - own.keys():
         raise UsageError(f"expected parts among {', '.join(own)}, got {', '.join(sorted(strangers))}")
     modules = [own[part] for part in parts] or [attention]
-    return [parameter for module in modules for parameter in module.parameters()]
+    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _parameter_groups(trained: list[nn.Parameter], config: RankerTrainConfig) -> list[dict]:
