@@ -44,7 +44,7 @@ def train_ranker(
     its part of `shares`, which sum to 1, in every step and in the loss, or an equal one; in the validation all are
     equal. The weights that it comes with count too (epoch 0): what is returned is never worse on `validation` than
     those. Goes on from the checkpoint in `out` where there is one, and ends with the same weights as an unbroken run.
-    `out` receives checkpoint.pt, log.jsonl and TensorBoard events; `report` is called with each line of the log.
+    `out` receives checkpoint.pt, log.jsonl and TensorBoard events; `report` is called with the figures of each epoch.
     Returned on the CPU, ready for use. Raises `UsageError` where nothing teaches, or a part is none of the layer's,
     `TrainingError` when a number is none, or the checkpoint is of another run.
     """
@@ -75,7 +75,7 @@ def train_ranker(
     loss_of = RANKING_LOSSES[config.loss]
 
     def close(epoch: int, log: checkpoints.Log, **figures: float) -> None:
-        """Validate, log, keep the best, and save."""
+        """Validate, log, keep the weights if they are to be kept, and save."""
         step = epoch * steps_per_epoch
         figures |= validate_ranker(attention, validation, loss_of)
         checkpoints.finite("validation loss", torch.tensor(figures["val_loss"]), step, out)
@@ -95,7 +95,7 @@ def train_ranker(
     ):
         if run.epoch < 0:
             close(0, log)
-        while run.epoch < config.epochs and run.epoch - run.kept_epoch < config.patience:
+        while run.epoch < config.epochs and (config.keep_end or run.epoch - run.kept_epoch < config.patience):
             attention.train()
             sum_of_losses = 0.0
             for step in range(run.epoch * steps_per_epoch, (run.epoch + 1) * steps_per_epoch):
@@ -200,7 +200,10 @@ def _trained_parameters(attention: nn.Module, parts: Sequence[str]) -> list[nn.P
     if strangers := set(parts) - own.keys():
         raise UsageError(f"expected parts among {', '.join(own)}, got {', '.join(sorted(strangers))}")
     modules = [own[part] for part in parts] or [attention]
-    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    if not trained:
+        raise UsageError(f"expected weights to train, got none in {', '.join(parts) or 'the layer'}; name other parts")
+    return trained
 
 
 def _parameter_groups(trained: list[nn.Parameter], config: RankerTrainConfig) -> list[dict]:

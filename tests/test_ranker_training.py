@@ -26,6 +26,13 @@ from ui.pictures.learning_curve import draw_learning_curve, kept_row
 
 SHORT = "--epochs 2 --batch-size 8 --candidates 8 --token-bytes 16 --device cpu".split()
 NUM_EACH = 6
+LINEAR = {
+    "parts": ["weigh"],
+    "loss": "smooth_ap",
+    "learning_rate": 0.3,
+    "queries_per_epoch": 640,
+    "keep_end": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -162,19 +169,23 @@ def test_embedder_and_ranker_end_to_end(spyglass, table, model, tmp_path):
     assert code == 0 and json.loads(text)["epochs"] == 0
 
 
-@pytest.fixture(scope="module")
-def judged(folders, model, home) -> Path:
-    """An index where ann says: pictures of one number belong together, whatever their colour."""
-    index = Index.create(home / "my.index", Embedder.load(model, device="cpu"), widths=(32, 64), token_bytes=16)
-    index.add(folders, num_workers=0)
-    rows = [
+def rows_of_ann() -> list[dict]:
+    """Pictures of one number belong together, whatever their colour."""
+    return [
         {"query": f"{colour}/{n}.png", "image": f"{other}/{m}.png", "relevant": m == n, "user": "ann"}
         for colour in ("red", "green")
         for n in range(NUM_EACH)
         for other in ("blue", "grey")
         for m in (n, (n + 1) % NUM_EACH)
     ]
-    index.record_feedback_rows(rows)
+
+
+@pytest.fixture(scope="module")
+def judged(folders, model, home) -> Path:
+    """An index with what ann says."""
+    index = Index.create(home / "my.index", Embedder.load(model, device="cpu"), widths=(32, 64), token_bytes=16)
+    index.add(folders, num_workers=0)
+    index.record_feedback_rows(rows_of_ann())
     index.record_feedback("red/0.png", "red/1.png", True, user="bob")
     picture = coloured(COLOURS["blue"], 3)
     for image, relevant in (("blue/0.png", True), ("red/0.png", False)):
@@ -235,15 +246,30 @@ def test_a_ranker_of_ones_own_is_kept_in_the_index(spyglass, judged, folders, mo
     assert json.loads(text)["queries"]["training"] == 12 + 10  # two of four colours; four of five judged queries
     assert Index.open(judged).verify() == [] and Index.open(judged).info()["rankers"] == ["ann"]
     # From a fresh ranker everything learns; from one that was trained, what it weighs, unless asked for otherwise.
-    whole = {"parts": [], "loss": "pairwise", "learning_rate": 0.003, "keep_end": False}
+    whole = {"parts": [], "loss": "pairwise", "learning_rate": 0.003, "queries_per_epoch": None, "keep_end": False}
     assert recipe_of(place, whole) == whole
-    linear = {"parts": ["weigh"], "loss": "smooth_ap", "learning_rate": 0.3, "keep_end": True}
-    assert recipe_of(tmp_path / "both", linear) == linear
+    assert recipe_of(tmp_path / "both", whole) == LINEAR
     before, after = (Ranker.load(folder).attention.state_dict() for folder in (place, tmp_path / "both"))
-    assert {name for name, value in after.items() if not torch.equal(value, before[name])} <= {"weigh.weight"}
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == ({"weigh.weight"} if json.loads(text)["kept_epoch"] else set())
     asked = ["--feedback", judged, "--init", "ann", "--out", tmp_path / "all", *SHORT]
     assert spyglass(*asked, "--parts", "all", "--loss", "margin", "--learning-rate", "0.01")[0] == 0
     assert recipe_of(tmp_path / "all", whole) == whole | {"loss": "margin", "learning_rate": 0.01}
+
+
+def test_judgments_tune_what_the_models_own_ranker_weighs(spyglass, folders, model, tmp_path):
+    own = shutil.copytree(model, tmp_path / "own")
+    assert spyglass("--data", folders, "--model", own, "--out", own / "ranker", *SHORT)[0] == 0
+    index = Index.create(tmp_path / "own.index", Embedder.load(own, device="cpu"), widths=(32, 64), token_bytes=16)
+    index.add(folders, num_workers=0)
+    index.record_feedback_rows(rows_of_ann())
+    code, text, err = spyglass("--feedback", index.path, "--name", "ann", *SHORT, "--json")
+    assert code == 0, err
+    place = index.path / "rankers" / "ann"
+    assert recipe_of(place, LINEAR) == LINEAR
+    before, after = (Ranker.load(folder).attention.state_dict() for folder in (own / "ranker", place))
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"weigh.weight"} and json.loads(text)["kept_epoch"] == 2
 
 
 def test_another_model_than_the_indexs(spyglass, judged, tmp_path):
@@ -298,15 +324,15 @@ def test_a_learning_curve():
 
 
 @pytest.mark.parametrize(
-    ("best_epoch", "said"),
+    ("kept_epoch", "said"),
     [(2, "kept epoch 2 of 5"), (0, "5 epochs found nothing better than before training: kept as it was")],
 )
-def test_the_report_says_what_was_kept(best_epoch, said):
+def test_the_report_says_what_was_kept(kept_epoch, said):
     row = {"map_at_100": 50.0, "recall_at_1": 40.0}
     report = RankerReport(
         ranker=Path("r"),
         embedder="f00d",
-        best_epoch=best_epoch,
+        kept_epoch=kept_epoch,
         num_epochs=5,
         num_queries=(8, 2),
         similarity=row,

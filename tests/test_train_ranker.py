@@ -63,6 +63,26 @@ def test_tokens_that_say_more_than_vectors_are_learned_from(finished, sets):
     assert len(events.Scalars("ranker/val_map_at_100")) == 4
 
 
+def test_parts_and_an_end_that_is_kept_survive_a_kill(sets, tmp_path, monkeypatch):
+    config = replace(SHORT, learning_rate=0.1, parts=("weigh",), keep_end=True, patience=1)
+    unbroken = train_ranker(fresh(), *sets, config, tmp_path / "unbroken")
+    original, calls = module.relevance_of, 0
+
+    def dies(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 25:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "relevance_of", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_ranker(fresh(), *sets, config, tmp_path / "killed")
+    monkeypatch.setattr(module, "relevance_of", original)
+    assert same(train_ranker(fresh(), *sets, config, tmp_path / "killed"), unbroken)
+    assert logged(tmp_path / "killed") == logged(tmp_path / "unbroken")
+
+
 @pytest.mark.parametrize("stop_at", [1, 15, 25])
 def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(sets, finished, tmp_path, monkeypatch, stop_at):
     original, calls = module.relevance_of, 0
@@ -153,11 +173,15 @@ def test_several_sets_share_each_step(sets, tmp_path):
 )
 def test_the_end_of_a_run_is_kept_where_that_is_asked_for(maps, kept):
     assert replace(SHORT, keep_end=True).kept_epoch(maps) == kept
-    assert SHORT.kept_epoch(maps) == maps.index(max(maps))
+
+
+def test_the_first_of_the_best_epochs_is_kept_otherwise():
+    assert SHORT.kept_epoch([50.0, 53.0, 51.0, 53.0]) == 1
 
 
 def test_a_run_that_keeps_its_end(sets, tmp_path):
-    config = replace(SHORT, learning_rate=0.1, keep_end=True)  # too fast to end where it was best
+    # Too fast to end where it was best; with what is kept in view it would have stopped before.
+    config = replace(SHORT, learning_rate=0.1, keep_end=True, patience=1)
     trained = train_ranker(fresh(), *sets, config, tmp_path / "end")
     lines = logged(tmp_path / "end")
     maps = [line["val_map_at_100"] for line in lines]
@@ -183,6 +207,18 @@ def test_parts_learn_while_the_others_stay(sets, tmp_path):
     names = "global_match, token_match, context, metadata_match, weigh, embed, layers, correct"
     with pytest.raises(UsageError, match=f"expected parts among {names}, got attention"):
         train_ranker(fresh(), *sets, replace(config, parts=("weigh", "attention")), tmp_path / "other")
+    with pytest.raises(UsageError, match="expected weights to train, got none in metadata_match; name other parts"):
+        train_ranker(fresh(), *sets, replace(config, parts=("metadata_match",)), tmp_path / "none")
+    for parts in ("weigh", ("weigh", "weigh")):
+        with pytest.raises(UsageError, match="expected parts as a tuple of names that differ, got "):
+            replace(config, parts=parts)
+
+
+def test_linear_settings():
+    linear = RankerTrainConfig.linear()
+    assert (linear.parts, linear.loss, linear.learning_rate, linear.keep_end) == (("weigh",), "smooth_ap", 0.3, True)
+    assert linear.epochs * linear.queries_per_epoch // linear.batch_size == 120
+    assert RankerTrainConfig.linear(loss="margin", epochs=2) == replace(linear, loss="margin", epochs=2)
 
 
 def test_all_examples_come_up_before_one_returns():

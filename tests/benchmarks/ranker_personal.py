@@ -6,13 +6,14 @@ DATA holds mini-imagenet. Metadata: each class belongs to one of eight departmen
 which; then the same column shuffled. People: a user for whom pictures are alike that have the same colour (one of six
 clusters of mean Lab colours), whatever they show, judges ten of the candidates of each of 50 queries; what the ranker
 weighs is tuned on those, a good third of each step, and on labels. Once with the mean colour as three metadata columns,
-once without. `--on val` is for choosing what share of a step they have, `--user` for other queries and judgments.
+once without, for several such users. `--on val` is for choosing what share of a step they have.
 """
 
 import argparse
 import copy
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -32,12 +33,11 @@ from retrieval.train_ranker import train_ranker
 from retrieval.training.ranker_examples import RankingExamples
 from retrieval.training.ranker_train_config import RankerTrainConfig
 from retrieval.training.rerank_metrics import average_precision, similarities
-from ui.commands.ranker_training import JUDGED_SHARE, LINEAR
+from ui.commands.ranker_training import JUDGED_SHARE
 
 COLOURS = ("lightness", "redness", "yellowness")
 NUM_DEPARTMENTS = 8
 JUDGED_QUERIES, JUDGED_EACH = 50, 10
-TUNING = LINEAR | {"queries_per_epoch": 640, "batch_size": 64, "epochs": 12, "patience": 12}
 
 
 def colours_of(data: Path, name: str, image_size: int, cache: Path) -> np.ndarray:
@@ -117,10 +117,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--tune", type=json.loads, default={}, help="settings of the fine-tuning, as JSON")
-    parser.add_argument("--judged-share", type=float, default=JUDGED_SHARE, help="of each step of the fine-tuning")
+    parser.add_argument("--tune", type=json.loads, default={}, help="settings of the tuning, as JSON")
+    parser.add_argument("--judged-share", type=float, default=JUDGED_SHARE, help="of each step of the tuning")
     parser.add_argument(
-        "--user", type=int, default=0, help="the seed of whom is asked, for what, and of what they judge"
+        "--users", type=int, nargs="+", default=[0, 1, 2], help="each a seed: of the queries, and of what is judged"
     )
     parser.add_argument("--only", nargs="+", default=["metadata", "people"])
     parser.add_argument("--on", choices=["val", "test"], default="test", help="whose pictures are asked for")
@@ -131,8 +131,12 @@ def main() -> None:
         name: Found.search(*embed(embedder, arguments.data, name, arguments.cache)) for name in ("train", "val", "test")
     }
     on = arguments.on
-    asked = torch.randperm(len(sets[on].examples), generator=torch.Generator().manual_seed(arguments.user))
-    judged, unseen = asked[:JUDGED_QUERIES], asked[JUDGED_QUERIES : JUDGED_QUERIES + 1000]
+
+    def queries_of(user: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Those that they judge, and a thousand others."""
+        asked = torch.randperm(len(sets[on].examples), generator=torch.Generator().manual_seed(user))
+        return asked[:JUDGED_QUERIES], asked[JUDGED_QUERIES : JUDGED_QUERIES + 1000]
+
     config = RankerTrainConfig(loss="smooth_ap", queries_per_epoch=2400, epochs=arguments.epochs)
 
     def trained(name: str, rows_of, **declared) -> tuple[RelevanceAttention, dict[str, RankingExamples]]:
@@ -151,6 +155,7 @@ def main() -> None:
         results = json.loads(arguments.out.read_text()) | results
     plain, plain_lists = trained("plain", lambda split: [{}] * len(sets[split].labels))
     if "metadata" in arguments.only:
+        _, unseen = queries_of(0)
         of_labels = precision(plain, plain_lists[on].take(unseen))
         table = {"no column": summary(of_labels, of_labels)}
         for name, shuffled in (("with signal", False), ("shuffled", True)):
@@ -173,12 +178,13 @@ def main() -> None:
         _, clusters, _ = cv2.kmeans(scaled, 6, None, (3, 100, 1e-4), 4, cv2.KMEANS_PP_CENTERS)
         notion = torch.from_numpy(clusters[:, 0])
         with_colour = trained("colour", colour_rows, numbers=COLOURS)
+        tuning = RankerTrainConfig.linear(**arguments.tune)
+        results["tuning"] = tuning.to_dict() | {"judged_share": arguments.judged_share}
         results["people"] = {}
-        for name, (base, lists) in {
-            "with colour columns": with_colour,
-            "embedding alone": (plain, plain_lists),
-        }.items():
-            told, judgments = judged_by_user(under(lists[on].take(judged), notion), arguments.user)
+        bases = {"with colour columns": with_colour, "embedding alone": (plain, plain_lists)}
+        for user, (name, (base, lists)) in product(arguments.users, bases.items()):
+            judged, unseen = queries_of(user)
+            told, judgments = judged_by_user(under(lists[on].take(judged), notion), user)
             asks = with_feedback(under(lists[on].take(unseen), notion), judgments)
             by_label = lists[on].take(unseen)
             is_held = torch.arange(len(told)) % 5 == 0
@@ -186,20 +192,20 @@ def main() -> None:
                 copy.deepcopy(base),
                 [told.take(~is_held), lists["train"]],
                 [told.take(is_held), lists["val"].take(torch.arange(0, len(lists["val"]), 16))],
-                config=RankerTrainConfig(**TUNING | arguments.tune),
+                tuning,
                 shares=[arguments.judged_share, 1 - arguments.judged_share],
-                out=arguments.cache
-                / f"tuned-{name.replace(' ', '-')}-{on}-{arguments.judged_share:g}-{arguments.user}",
+                out=arguments.cache / f"tuned-{name.replace(' ', '-')}-{on}-{arguments.judged_share:g}-{user}",
                 report=print,
             )
             before, labels_before = precision(base, under(by_label, notion)), precision(base, by_label)
-            results["people"][name] = {
+            rows = {
                 "the user's notion, before": summary(before, before),
                 "the user's notion, after": summary(precision(tuned, asks), before),
                 "labels, base ranker": summary(labels_before, labels_before),
                 "labels, the user's ranker": summary(precision(tuned, by_label), labels_before),
             }
-            print(name, results["people"][name], flush=True)
+            results["people"].setdefault(f"user {user}", {})[name] = rows
+            print(f"user {user}, {name}", rows, flush=True)
     arguments.out.write_text(json.dumps(results, indent=2) + "\n")
 
 

@@ -29,12 +29,12 @@ class RankerReport:
     """A finished run: where the ranker is, what it is for, and what it reaches on the validation queries.
 
     `similarity`: the order of the index. `before`: the ranker that training started from. `after`: the one kept, of
-    epoch `best_epoch`; 0 where training has found nothing better. `num_queries`: those trained and validated on.
+    epoch `kept_epoch`; 0 where training has found nothing better. `num_queries`: those trained and validated on.
     """
 
     ranker: Path
     embedder: str
-    best_epoch: int
+    kept_epoch: int
     num_epochs: int
     num_queries: tuple[int, int]
     similarity: Measures
@@ -50,8 +50,8 @@ class RankerReport:
         """For people."""
         lines = {"similarity alone": self.similarity, "before training": self.before, "after training": self.after}
         cells = [(name, f"{row['map_at_100']:.2f}", f"{row['recall_at_1']:.2f}") for name, row in lines.items()]
-        kept = f"kept epoch {self.best_epoch} of {self.num_epochs}"
-        if self.num_epochs and not self.best_epoch:
+        kept = f"kept epoch {self.kept_epoch} of {self.num_epochs}"
+        if self.num_epochs and not self.kept_epoch:
             kept = f"{self.num_epochs} epochs found nothing better than before training: kept as it was"
         skipped = f"; {self.num_skipped:,} pictures skipped" if self.num_skipped else ""
         return (
@@ -67,7 +67,7 @@ class RankerReport:
                 "ranker": str(self.ranker),
                 "embedder": self.embedder,
                 "epochs": self.num_epochs,
-                "best_epoch": self.best_epoch,
+                "kept_epoch": self.kept_epoch,
                 "queries": {"training": self.num_queries[0], "validation": self.num_queries[1]},
                 "validation": {"similarity": self.similarity, "before": self.before, "after": self.after},
                 "skipped": self.num_skipped,

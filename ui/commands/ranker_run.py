@@ -108,7 +108,7 @@ def train_frozen(
     report = RankerReport(
         ranker=keep_in or out,
         embedder=embedder.fingerprint,
-        best_epoch=kept["epoch"],
+        kept_epoch=kept["epoch"],
         num_epochs=rows[-1]["epoch"],
         num_queries=(sum(map(len, training)), sum(map(len, validation))),
         similarity=similarity,

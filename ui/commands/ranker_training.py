@@ -1,6 +1,5 @@
 """The command `train ranker`: what it takes, and what is checked before anything slow begins."""
 
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +25,6 @@ class Parts(StrEnum):
 
     linear = "linear"
     all = "all"
-
-
-LINEAR = {"parts": ("weigh",), "loss": "smooth_ap", "learning_rate": 0.3, "keep_end": True}
-"""How linear parts are trained. A few judged queries tell epochs apart by chance: the end of the run is kept."""
 
 
 def ranker(
@@ -101,9 +96,17 @@ def ranker(
         int, typer.Option("--epochs", min=0, help="At most, on the frozen embedder; 0 only after --joint.")
     ] = 12,
     queries_per_epoch: Annotated[
-        int | None, typer.Option("--queries-per-epoch", min=1, help="Queries shown in an epoch.  [default: all]")
+        int | None,
+        typer.Option(
+            "--queries-per-epoch",
+            min=1,
+            help="Queries shown in an epoch, some again if they are fewer.  [default: 640 of linear parts, else all]",
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Queries a step.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Queries a step.  [default: 64 of linear parts, else 32]"),
+    ] = None,
     per_class: Annotated[
         list[int] | None,
         typer.Option(
@@ -130,12 +133,13 @@ def ranker(
     """Train a ranker: what of the most similar pictures is meant, from labels or from what people judged.
 
     Each picture looks for the others of its label among those most similar to it. Rows whose split is `train` are
-    learned from and those of `val` choose the best weights; without such splits one class in ten is held out. A ranker
+    learned from and those of `val` choose what is kept; without such splits one class in ten is held out. A ranker
     that saw many answers to every query puts the nearest picture aside where there are few: so parts of the queries
-    look in thinned galleries (--per-class). Of
-    judgments every fifth query validates. A run that was cut short goes on from its last checkpoint when given the same
-    settings and pictures. With --joint, --out becomes a model of its own with its ranker in it; indices are to be made
-    anew with it. Exits with 3 if some pictures were skipped.
+    look in thinned galleries (--per-class). Of judgments every fifth query validates; they move the linear weights of
+    a trained ranker alone, and the end of the run is kept unless it validates worse than the start (--parts all:
+    everything learns, and the best epoch is kept). A run that was cut short goes on from its last checkpoint when
+    given the same settings and pictures. With --joint, --out becomes a model of its own with its ranker in it; indices
+    are to be made anew with it. Exits with 3 if some pictures were skipped.
 
     \b
     Examples:
@@ -188,23 +192,25 @@ def ranker(
         judged_share=judged_share,
         per_class=[number for number in per_class or () if number] if per_class else PER_CLASS,
     )
-    chosen = {"loss": loss, "learning_rate": learning_rate}
-    chosen = {option: value for option, value in chosen.items() if value is not None}
-    config = RankerTrainConfig(
-        **chosen,
-        epochs=max(1, epochs),
-        batch_size=batch_size,
-        num_candidates=candidates,
-        queries_per_epoch=queries_per_epoch,
+    chosen = {
+        "loss": loss,
+        "batch_size": batch_size,
+        "queries_per_epoch": queries_per_epoch,
+        "learning_rate": learning_rate,
+    }
+    settings = {option: value for option, value in chosen.items() if value is not None} | {
+        "epochs": max(1, epochs),
+        "num_candidates": candidates,
         # What people say costs labels at first, before it wins anything: too early to stop.
-        patience=RankerTrainConfig.patience if feedback is None else max(1, epochs),
-        seed=seed,
-    )
+        "patience": RankerTrainConfig.patience if feedback is None else max(1, epochs),
+        "seed": seed,
+    }
+    config = RankerTrainConfig(**settings)
     attention, notes = ranker_run.start_of(sources, init, numbers=number or [], categories=category or [], seed=seed)
     if parts is None:
         parts = Parts.linear if feedback is not None and notes["init"] is not None else Parts.all
     if parts is Parts.linear:
-        config = replace(config, **LINEAR | chosen)
+        config = RankerTrainConfig.linear(**settings)
     if joint:
         together = ranker_run.joint_config(sources, steps=2000 if steps is None else steps, loss=config.loss, seed=seed)
         embedder, attention = ranker_run.train_both(sources, attention, together, out)

@@ -78,7 +78,14 @@ def _show_form(workbench: Workbench) -> None:
             epochs = st.number_input("Epochs, at most", 1, 200, 12)
             candidates = st.number_input("Candidates of each query", 2, 1000, 100)
             rate = st.number_input(
-                "Learning rate", 1e-5, 10.0, None, format="%.5f", step=1e-3, placeholder="as the command has it"
+                "Learning rate",
+                1e-5,
+                10.0,
+                None,
+                format="%.5f",
+                step=1e-3,
+                placeholder="chosen for you",
+                help="0.3 where what a trained ranker weighs is tuned, 0.003 where a fresh one learns.",
             )
         if st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:", disabled=is_busy):
             if not re.fullmatch(NAME, name) or name == DEFAULT:
@@ -136,7 +143,7 @@ def _show_report(training: Training) -> None:
     queries = report["queries"]
     st.success(
         f"{training.options.name}: trained on {queries['training']:,} queries, "
-        f"validated on {queries['validation']:,}; kept epoch {report['best_epoch']} of {report['epochs']}",
+        f"validated on {queries['validation']:,}; kept epoch {report['kept_epoch']} of {report['epochs']}",
         icon=":material/check:",
     )
     columns = {name: st.column_config.NumberColumn(format="%.2f %%") for name in ("mAP@100", "Recall@1")}
