@@ -175,8 +175,11 @@ def load_labelled(
         where = ", ".join(map(str, sources)) or "no source"
         if splits and split is not None and None not in splits and split not in splits:
             raise UsageError(f"expected a split among {', '.join(sorted(splits))} in {where}, got {split!r}")
-        is_flat = labels_alone and not unreadable and any(Path(source).is_dir() for source in sources)
-        hint = "; a label is the name of the folder that a picture lies in: FOLDER/LABEL/PICTURE" if is_flat else ""
+        hint = ""
+        if tables := sorted(table for source in sources for table in Path(source).glob("*.parquet")):
+            hint = f"; tables in a folder are to be named themselves, such as {tables[0]}"
+        elif labels_alone and not unreadable and any(Path(source).is_dir() for source in sources):
+            hint = "; a label is the name of the folder that a picture lies in: FOLDER/LABEL/PICTURE"
         raise UsageError(f"expected pictures{' with labels' if labels_alone else ''}, got none in {where}{hint}")
     return LabelledImages(
         pixels=np.stack(pixels),

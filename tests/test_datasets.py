@@ -264,6 +264,9 @@ def test_nothing_left(tmp_path):
             load_labelled([tmp_path / folder], image_size=8, split=split)
     with pytest.raises(UsageError, match="^expected pictures, got none in .*empty$"):
         load_labelled([tmp_path / "empty"], image_size=8, needs_labels=False, split="test")
+    write_parquet(tmp_path / "empty" / "a.parquet", images, ["a", "b"])
+    with pytest.raises(UsageError, match="got none in .*empty; tables in a folder are .*, such as .*empty/a.parquet$"):
+        load_labelled([tmp_path / "empty"], image_size=8)
     with pytest.raises(UsageError, match="got none in no source$"):
         load_labelled([], image_size=8)
 
