@@ -63,46 +63,41 @@ def test_tokens_that_say_more_than_vectors_are_learned_from(finished, sets):
     assert len(events.Scalars("ranker/val_map_at_100")) == 4
 
 
-def test_parts_and_an_end_that_is_kept_survive_a_kill(sets, tmp_path, monkeypatch):
-    config = replace(SHORT, learning_rate=0.1, parts=("weigh",), keep_end=True, patience=1)
-    unbroken = train_ranker(fresh(), *sets, config, tmp_path / "unbroken")
-    original, calls = module.relevance_of, 0
+def dies_at(monkeypatch, call: int) -> None:
+    """From now on training is killed where it scores its `call`-th batch."""
+    original, calls = relevance_of, 0
 
     def dies(*arguments):
         nonlocal calls
         calls += 1
-        if calls == 25:
+        if calls == call:
             raise KeyboardInterrupt
         return original(*arguments)
 
     monkeypatch.setattr(module, "relevance_of", dies)
+
+
+def test_parts_and_an_end_that_is_kept_survive_a_kill(sets, tmp_path, monkeypatch):
+    config = replace(SHORT, learning_rate=0.1, parts=("weigh",), keep_end=True, patience=1)
+    unbroken = train_ranker(fresh(), *sets, config, tmp_path / "unbroken")
+    dies_at(monkeypatch, 25)
     with pytest.raises(KeyboardInterrupt):
         train_ranker(fresh(), *sets, config, tmp_path / "killed")
-    monkeypatch.setattr(module, "relevance_of", original)
+    monkeypatch.undo()
     assert same(train_ranker(fresh(), *sets, config, tmp_path / "killed"), unbroken)
     assert logged(tmp_path / "killed") == logged(tmp_path / "unbroken")
 
 
 @pytest.mark.parametrize("stop_at", [1, 15, 25])
 def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(sets, finished, tmp_path, monkeypatch, stop_at):
-    original, calls = module.relevance_of, 0
-
-    def dies(*arguments):
-        nonlocal calls
-        calls += 1
-        if calls == stop_at:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(module, "relevance_of", dies)
+    dies_at(monkeypatch, stop_at)
     with pytest.raises(KeyboardInterrupt):
         train_ranker(fresh(), *sets, SHORT, tmp_path)
-    monkeypatch.setattr(module, "relevance_of", original)
+    monkeypatch.undo()
     assert same(train_ranker(fresh(), *sets, SHORT, tmp_path), finished[0])
     assert logged(tmp_path) == logged(finished[1])
     # And a finished run, asked for again, finishes from its checkpoint.
-    monkeypatch.setattr(module, "relevance_of", dies)
-    calls = stop_at - 1
+    dies_at(monkeypatch, 1)
     assert same(train_ranker(fresh(), *sets, SHORT, tmp_path), finished[0])
 
 
