@@ -44,7 +44,7 @@ class ConcentrateConfig:
     crowded_weight: float = 0.6
     stay_weight: float = 40.0
     tail_weight: float = 3.0
-    num_copies: tuple[int, int] = (2, 6)
+    num_copies: tuple[int, int] = (2, 24)
 
     def __post_init__(self):
         if self.num_hidden < 1 or self.steps < 0 or self.batch_size < 2 or min(self.num_copies) < 1:
