@@ -27,7 +27,7 @@ class ConcentrateConfig:
     `plain_lengths`. Weights: `plain_weight` and `crowded_weight` of finding the original of a distorted copy, among the
     plain and the labelled; `stay_weight` of keeping each labelled picture where the linear map puts it; `tail_weight`
     of the energy that plain pictures have beyond `tail_from`. `dropout`: of the hidden units, since plain pictures are
-    few. `num_copies`: distorted copies of each labelled and each plain picture.
+    few. `num_copies`: distorted copies of each labelled picture and, many since they are few, of each plain one.
     """
 
     num_hidden: int = 512
