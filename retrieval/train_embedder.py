@@ -155,15 +155,16 @@ def shape_embedding(
     network: EmbedderNetwork, config: TrainConfig, training: LabelledImages, *, show_progress_bar: bool = False
 ) -> None:
     """The stages after the first, in place and on the CPU: axes, their correction, then who needs how many of them."""
-    most, (num_copies, num_of_plain) = config.shorten.num_pictures, config.concentrate.num_copies
+    most, num_copies = config.shorten.num_pictures, config.concentrate.num_copies[0]
     labelled, unlabelled = (some_of(np.flatnonzero(has), most) for has in (training.targets >= 0, training.targets < 0))
     has_plain = bool(network.config.projection_hidden and len(labelled) and len(unlabelled))
+    num_of_unlabelled = config.concentrate.num_copies_of_plain(len(unlabelled)) if has_plain else num_copies
     parts = [part for part in (labelled, unlabelled) if len(part)]
     numbers = np.concatenate(parts)
     fit_tokens_and_statistics(network, training.pixels[some_of(numbers, _NUM_SAMPLED)])
     seen = [
         copies_of(network, training.pixels[part], num, show_progress_bar=show_progress_bar) if len(part) else None
-        for part, num in ((labelled, num_copies), (unlabelled, num_of_plain if has_plain else num_copies))
+        for part, num in ((labelled, num_copies), (unlabelled, num_of_unlabelled))
     ]
     network.cpu()
     targets_N = torch.from_numpy(training.targets[numbers])

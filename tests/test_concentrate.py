@@ -107,6 +107,15 @@ def test_no_other_training_moves_the_correction():
     assert not any(parameter.requires_grad for parameter in fitted().correction.parameters())
 
 
+@pytest.mark.parametrize(("num_plain", "num"), [(1, 48), (2_000, 48), (2_001, 47), (24_000, 4), (96_001, 2)])
+def test_many_plain_pictures_are_copied_less_often(num_plain, num):
+    assert ConcentrateConfig().num_copies_of_plain(num_plain) == num
+
+
+def test_plain_pictures_are_never_copied_more_often_than_asked():
+    assert ConcentrateConfig(num_copies=(4, 2)).num_copies_of_plain(24_000) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

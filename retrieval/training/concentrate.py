@@ -27,7 +27,7 @@ class ConcentrateConfig:
     `plain_lengths`. Weights: `plain_weight` and `crowded_weight` of finding the original of a distorted copy, among the
     plain and the labelled; `stay_weight` of keeping each labelled picture where the linear map puts it; `tail_weight`
     of the energy that plain pictures have beyond `tail_from`. `dropout`: of the hidden units, since plain pictures are
-    few. `num_copies`: distorted copies of each labelled picture and, many since they are few, of each plain one.
+    few. `num_copies`: distorted copies of each labelled picture and, where they are few, of each plain one.
     """
 
     num_hidden: int = 512
@@ -44,7 +44,7 @@ class ConcentrateConfig:
     crowded_weight: float = 0.6
     stay_weight: float = 40.0
     tail_weight: float = 3.0
-    num_copies: tuple[int, int] = (2, 24)
+    num_copies: tuple[int, int] = (2, 48)
 
     def __post_init__(self):
         if self.num_hidden < 1 or self.steps < 0 or self.batch_size < 2 or min(self.num_copies) < 1:
@@ -65,6 +65,14 @@ class ConcentrateConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise UsageError(f"expected {name} that rise from above 0, got {low}, {high}")
+
+    def num_copies_of_plain(self, num_plain: int) -> int:
+        """Distorted copies of each of `num_plain` pictures: fewer where pictures are many, which would take hours."""
+        of_labelled, at_most = self.num_copies
+        return min(max(_MOST_PLAIN_COPIES // num_plain, of_labelled), at_most)
+
+
+_MOST_PLAIN_COPIES = 96_000  # of all plain pictures together
 
 
 def concentrate(
