@@ -32,6 +32,17 @@ def test_classes_join_copies_by_hand():
     torch.testing.assert_close(nuisance_covariance(ALONG_FIRST, torch.tensor([0, 0]), None), expected)
 
 
+def test_classes_count_by_the_share_of_pictures_in_company():
+    # One pair, as above, and two pictures alone: half of the class share.
+    pictures = torch.cat([PICTURES, PICTURES])
+    copies = Copies(pictures, pictures + torch.tensor([[[2.0, 0.0], [-2.0, 0.0]] * 2]))
+    within = torch.tensor([[4.0, 6.0], [6.0, 9.0]]).double() / 6.5
+    expected = (0.4 * within + 0.6 * torch.tensor([[2.0, 0.0], [0.0, 0.0]]).double()) * (1 - FLOOR)
+    expected += FLOOR * torch.eye(2).double()
+    covariance = nuisance_covariance(copies, torch.tensor([0, 0, 1, 2]), None)
+    torch.testing.assert_close(covariance, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_pictures_of_classes_of_their_own_add_nothing_but_the_copies():
     each = nuisance_covariance(ALONG_FIRST, torch.tensor([0, 1]), None)
     torch.testing.assert_close(each, torch.tensor([[2.0, 0.0], [0.0, 0.0]]).double() * 0.95 + 0.05 * torch.eye(2))

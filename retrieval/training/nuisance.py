@@ -11,7 +11,7 @@ import torch
 from retrieval.projection import covariance
 
 _LABELLED_SHARE = 0.7  # of how copies differ; the rest is that of pictures without labels
-_CLASS_SHARE = 0.8  # of all, where a class has two pictures; the rest is how copies differ
+_CLASS_SHARE = 0.8  # of all, where every picture has others of its class; the rest is how copies differ
 _FLOOR = 0.05  # of the mean variance, for directions in which nothing differs
 _UNLABELLED_SHARE = 0.1  # of the covariance whose axes are taken
 
@@ -29,12 +29,15 @@ def nuisance_covariance(
 ) -> torch.Tensor:
     """(C, C) float64, positive definite; one of `labelled` and `unlabelled` must be given.
 
-    `targets_N`: the classes 0.. of the labelled ones. Each part is scaled to a mean variance of 1 before it is mixed.
+    `targets_N`: the classes 0.. of the labelled ones; the fewer of these have others of their class, the less it counts
+    what members of a class differ by. Each part is scaled to a mean variance of 1 before it is mixed.
     """
     differs = [_unit(_differences(copies)) for copies in (labelled, unlabelled) if copies is not None]
     mixed_CC = differs[0] if len(differs) == 1 else torch.lerp(differs[1], differs[0], _LABELLED_SHARE)
-    if labelled is not None and (torch.bincount(targets_N) > 1).any():
-        mixed_CC = torch.lerp(mixed_CC, _unit(_within_classes(labelled.pooled, targets_N)), _CLASS_SHARE)
+    in_company = 0.0 if labelled is None else (torch.bincount(targets_N)[targets_N] > 1).float().mean().item()
+    if in_company:
+        within_CC = _unit(_within_classes(labelled.pooled, targets_N))
+        mixed_CC = torch.lerp(mixed_CC, within_CC, _CLASS_SHARE * in_company)
     return torch.lerp(mixed_CC, torch.eye(len(mixed_CC), dtype=torch.float64), _FLOOR)
 
 
