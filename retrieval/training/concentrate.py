@@ -41,8 +41,8 @@ class ConcentrateConfig:
     plain_lengths: tuple[float, float] = (32.0, 64.0)
     tail_from: int = 48
     plain_weight: float = 2.0
-    crowded_weight: float = 0.6
-    stay_weight: float = 40.0
+    crowded_weight: float = 1.2
+    stay_weight: float = 100.0
     tail_weight: float = 3.0
     num_copies: tuple[int, int] = (2, 48)
 
